@@ -1,0 +1,46 @@
+//! Events of the ring buffer. Mappings are rare, so each change is sent on its own, in the order
+//! in which it happened, and user space does the interval arithmetic.
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum EventKind {
+    /// mmap returned: `address`, `size_bytes`, `site`.
+    Mapped = 1,
+    /// munmap is about to run: `address`, `size_bytes`. Sent at entry, so that no other thread
+    /// can have the range mapped again before the event.
+    Unmapping = 2,
+    /// The munmap or mremap that this thread announced failed: what it took away is still there.
+    StillMapped = 3,
+    /// mremap is about to run on `address`, `size_bytes`.
+    Remapping = 4,
+    /// mremap returned: the announced range is now at `address` with `size_bytes`; `site` is the
+    /// site of the mremap call.
+    Remapped = 5,
+}
+
+/// One event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// An [`EventKind`].
+    pub kind: u32,
+    /// Index of the process.
+    pub process: u32,
+    /// Thread that made the call.
+    pub tid: u32,
+    /// Site of the call.
+    pub site: u32,
+    /// Time, CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Start of the range.
+    pub address: u64,
+    /// Length of the range as it was asked for, not rounded to pages.
+    pub size_bytes: u64,
+    /// Length of the old range (mremap).
+    pub old_size_bytes: u64,
+    /// Flags of the call (MREMAP_DONTUNMAP keeps the old range mapped).
+    pub flags: u64,
+}
+
+const _: () = assert!(size_of::<Event>() == 56);

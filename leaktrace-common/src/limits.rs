@@ -1,0 +1,37 @@
+//! Sizes that both sides build on. Those that an option changes are defaults here.
+
+/// Frames stored for one stack, the caller of the allocation function included. Chosen so that a
+/// [`crate::stack::StackRecord`] is exactly 1 KiB.
+pub const MAX_FRAMES: usize = 126;
+
+/// Executable mappings of one process that the stack walk knows.
+pub const MAX_MAPPINGS: usize = 1024;
+
+/// Processes that one session can trace at the same time.
+pub const MAX_PROCESSES: u32 = 64;
+
+/// Scratch areas a CPU. A uprobe handler can be preempted by another on the same CPU, so one area
+/// a CPU is not safe (0.3% corrupted stacks were measured on 6.12 with preempt=full).
+pub const SCRATCH_SLOTS: u32 = 4;
+
+/// Size of a page on x86-64.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// How far below the remembered stack pointer a nested call of an allocation function can run.
+/// An entry further down runs on another stack (signal stack, coroutine), so it is not nested.
+pub const MAX_NESTED_STACK_BYTES: u64 = 256 * 1024;
+
+/// How far above the stack pointer a saved frame pointer can lie.
+pub const MAX_STACK_SPAN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Default number of live allocations that the ledger holds.
+pub const DEFAULT_LIVE_ENTRIES: u32 = 4 * 1024 * 1024;
+
+/// Default number of distinct stacks.
+pub const DEFAULT_STACK_ENTRIES: u32 = 128 * 1024;
+
+/// Default number of threads that can be inside an allocation function at the same time.
+pub const DEFAULT_PENDING_ENTRIES: u32 = 64 * 1024;
+
+/// Default size of the ring buffer that carries mapping and process events.
+pub const DEFAULT_EVENT_BYTES: u32 = 4 * 1024 * 1024;

@@ -1,0 +1,92 @@
+//! The executable mappings of a process, sorted, as the stack walk searches them.
+
+use crate::limits::MAX_MAPPINGS;
+
+/// Stands in unused places, above every address, so that the search needs no count. Below 2^63,
+/// because the search subtracts and looks at the sign.
+pub const UNUSED: u64 = (1 << 62) - 1;
+
+/// The executable mappings of one process. User space writes a whole table and then flips
+/// [`crate::process::ProcessState::mapping_table`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingTable {
+    /// First address of each mapping, ascending; [`UNUSED`] behind the last.
+    pub starts: [u64; MAX_MAPPINGS],
+    /// First address behind each mapping.
+    pub ends: [u64; MAX_MAPPINGS],
+}
+
+impl MappingTable {
+    /// A table without mappings.
+    pub const EMPTY: Self = Self {
+        starts: [UNUSED; MAX_MAPPINGS],
+        ends: [0; MAX_MAPPINGS],
+    };
+}
+
+/// Index of the last mapping that starts at or below `address`; 0 when there is none, so the
+/// caller has to compare with the mapping's ends.
+///
+/// Ten steps without a branch on data: a branch would make the verifier follow 2^10 paths.
+#[inline(always)]
+pub fn search(starts: &[u64; MAX_MAPPINGS], address: u64) -> usize {
+    let mut at = 0u64;
+    let mut step = MAX_MAPPINGS as u64 / 2;
+    while step > 0 {
+        let candidate = (at + step) & (MAX_MAPPINGS as u64 - 1);
+        // The subtraction is negative, its top bit 1, exactly if start <= address.
+        let below = starts[candidate as usize]
+            .wrapping_sub(address)
+            .wrapping_sub(1)
+            >> 63;
+        at += below * step;
+        step /= 2;
+    }
+    (at & (MAX_MAPPINGS as u64 - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(mappings: &[(u64, u64)]) -> MappingTable {
+        let mut table = MappingTable::EMPTY;
+        for (i, (start, end)) in mappings.iter().enumerate() {
+            table.starts[i] = *start;
+            table.ends[i] = *end;
+        }
+        table
+    }
+
+    fn contains(table: &MappingTable, address: u64) -> bool {
+        let i = search(&table.starts, address);
+        address >= table.starts[i] && address < table.ends[i]
+    }
+
+    #[test]
+    fn finds_exactly_the_addresses_inside_for_every_table_length() {
+        extern crate std;
+        let all: std::vec::Vec<(u64, u64)> = (0..MAX_MAPPINGS as u64)
+            .map(|i| (0x1000 + i * 0x3000, 0x2000 + i * 0x3000))
+            .collect();
+        for length in [0, 1, 2, 3, 7, 8, 9, 511, 512, 513, 1023, 1024] {
+            let table = table(&all[..length]);
+            for (i, (start, end)) in all.iter().enumerate() {
+                let inside = i < length;
+                assert_eq!(contains(&table, *start), inside);
+                assert_eq!(contains(&table, *end - 1), inside);
+                assert!(!contains(&table, *end));
+                assert!(!contains(&table, *start - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_above_the_canonical_half_are_outside() {
+        let table = table(&[(0x1000, 0x2000)]);
+        assert!(!contains(&table, u64::MAX));
+        assert!(!contains(&table, 1 << 63));
+        assert!(!contains(&table, 0));
+    }
+}

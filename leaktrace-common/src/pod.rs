@@ -1,0 +1,28 @@
+//! `aya::Pod` for the shared types: user space only.
+
+#[cfg(feature = "user")]
+mod user {
+    use crate::{event, ledger, loss, mapping, process, stack};
+
+    // SAFETY: all of these are #[repr(C)], have no padding that is not a field, and hold only
+    // integers, so that every byte pattern is a value and every byte is initialised.
+    unsafe impl aya::Pod for ledger::LiveKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ledger::LiveBlock {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ledger::SiteTotals {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ledger::PendingCall {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for process::ProcessState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for process::Control {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for stack::StackRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for loss::LossTotals {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for event::Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for mapping::MappingTable {}
+}

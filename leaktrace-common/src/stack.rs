@@ -1,0 +1,147 @@
+//! Call stacks: how they are stored, how they are hashed, and why they end.
+
+use crate::limits::MAX_FRAMES;
+
+/// Index of the site that takes allocations whose stack could not be stored.
+pub const SITE_WITHOUT_STACK: u32 = 0;
+
+/// What a site allocates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Source {
+    /// Blocks of an allocator: malloc and its family.
+    Heap = 0,
+    /// Mappings that the program made itself: mmap and its family.
+    Mmap = 1,
+}
+
+impl Source {
+    /// The source with this number; unknown numbers are heap.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Mmap,
+            _ => Self::Heap,
+        }
+    }
+}
+
+/// Why a stack has no more frames. Only [`StackEnd::Complete`] is a whole stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum StackEnd {
+    /// The start of the thread was reached.
+    Complete = 0,
+    /// More frames than a stack can hold.
+    TooDeep = 1,
+    /// The saved frame pointer points nowhere on the stack: the caller keeps none.
+    NoFramePointer = 2,
+    /// The word where a return address belongs points into no executable mapping.
+    NoMapping = 3,
+    /// The stack could not be read.
+    Unreadable = 4,
+    /// No scratch area was free; only the caller was taken.
+    NoScratch = 5,
+}
+
+impl StackEnd {
+    /// The reason with this number; unknown numbers are unreadable stacks.
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Complete,
+            1 => Self::TooDeep,
+            2 => Self::NoFramePointer,
+            3 => Self::NoMapping,
+            5 => Self::NoScratch,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+/// A stack that allocates. Stored once, by content, when it is first seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackRecord {
+    /// 64-bit hash of process, source and frames.
+    pub hash: u64,
+    /// Index of the process.
+    pub process: u16,
+    /// A [`Source`].
+    pub source: u8,
+    /// A [`StackEnd`].
+    pub end: u8,
+    /// Frames in `frames`.
+    pub depth: u32,
+    /// Return addresses, the caller of the allocation function first.
+    pub frames: [u64; MAX_FRAMES],
+}
+
+const _: () = assert!(size_of::<StackRecord>() == 1024);
+
+/// Start value of a stack's hash.
+#[inline(always)]
+pub const fn hash_start(process: u32, source: Source) -> u64 {
+    hash_frame(
+        0x6c65_616b_7472_6163,
+        ((process as u64) << 1) | source as u64,
+    )
+}
+
+/// Mixes one return address into a stack's hash: the multiply-xorshift step of MurmurHash64A,
+/// which is made of operations that BPF has.
+#[inline(always)]
+pub const fn hash_frame(hash: u64, address: u64) -> u64 {
+    const M: u64 = 0xc6a4_a793_5bd1_e995;
+    let mut k = address.wrapping_mul(M);
+    k ^= k >> 47;
+    k = k.wrapping_mul(M);
+    (hash ^ k).wrapping_mul(M)
+}
+
+/// Finishes a stack's hash; never zero, so that zero can mean "no stack".
+#[inline(always)]
+pub const fn hash_end(hash: u64) -> u64 {
+    const M: u64 = 0xc6a4_a793_5bd1_e995;
+    let mut h = hash ^ (hash >> 47);
+    h = h.wrapping_mul(M);
+    h ^= h >> 47;
+    h | ((h == 0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(process: u32, source: Source, frames: &[u64]) -> u64 {
+        hash_end(
+            frames
+                .iter()
+                .fold(hash_start(process, source), |h, f| hash_frame(h, *f)),
+        )
+    }
+
+    #[test]
+    fn order_depth_process_and_source_all_change_the_hash() {
+        let base = hash(0, Source::Heap, &[1, 2, 3]);
+        assert_ne!(base, hash(0, Source::Heap, &[2, 1, 3]));
+        assert_ne!(base, hash(0, Source::Heap, &[1, 2]));
+        assert_ne!(base, hash(0, Source::Heap, &[1, 2, 3, 0]));
+        assert_ne!(base, hash(1, Source::Heap, &[1, 2, 3]));
+        assert_ne!(base, hash(0, Source::Mmap, &[1, 2, 3]));
+        assert_eq!(base, hash(0, Source::Heap, &[1, 2, 3]));
+    }
+
+    #[test]
+    fn neighbouring_addresses_do_not_collide() {
+        extern crate std;
+        let mut seen = std::collections::HashSet::new();
+        for a in 0..200u64 {
+            for b in 0..200u64 {
+                assert!(seen.insert(hash(
+                    0,
+                    Source::Heap,
+                    &[0x40_1000 + a, 0x7f00_0000_0000 + b]
+                )));
+            }
+        }
+    }
+}

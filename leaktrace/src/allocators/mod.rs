@@ -1,0 +1,1 @@
+//! Which functions allocate, with which signature, in which object.

@@ -1,0 +1,1 @@
+//! Target and allocators → ProbePlan; pure.

@@ -1,0 +1,223 @@
+//! What a report says, ready to be written in any format. Serialises to the JSON lines of the
+//! interface; computes nothing.
+
+use serde::Serialize;
+
+pub use crate::symbolize::Frame;
+
+/// A line of the JSON output.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Line {
+    /// All probes are attached and armed.
+    Start(Start),
+    /// What one process holds now.
+    Report(Report),
+    /// The session is over.
+    End(End),
+}
+
+/// What is traced, and how.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    /// Version of leaktrace.
+    pub version: String,
+    /// The traced processes.
+    pub targets: Vec<TargetLine>,
+    /// Every probe of the plan, with its state.
+    pub probes: Vec<ProbeLine>,
+    /// How stacks are taken: `eh-frame` or `frame-pointer`.
+    pub stacks: String,
+}
+
+/// A traced process.
+#[derive(Clone, Debug, Serialize)]
+pub struct TargetLine {
+    /// Process id.
+    pub pid: u32,
+    /// Name of the process's main thread.
+    pub comm: String,
+    /// Path of the executable, as the process sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+}
+
+/// A probe.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbeLine {
+    /// Process it belongs to.
+    pub pid: u32,
+    /// Path of the object, as the process sees it.
+    pub object: String,
+    /// Function.
+    pub function: String,
+    /// Bytes behind the function's first instruction where the probe stands.
+    pub offset: u64,
+    /// Whether it is in place.
+    pub attached: bool,
+    /// Why it is not, or why its place is a slow one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What one process holds at one time.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Number of the report, from 1.
+    pub seq: u64,
+    /// Whether this is the last one.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// Seconds since the probes were armed.
+    pub elapsed_s: f64,
+    /// Process id.
+    pub pid: u32,
+    /// Name of the process's main thread.
+    pub comm: String,
+    /// The whole process.
+    pub process: ProcessLine,
+    /// Sum over all heap sites, not only those listed.
+    pub totals: TotalsLine,
+    /// Sum over all mmap sites; absent when mappings are not traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mapped: Option<MappedLine>,
+    /// Every way in which the numbers could be short, zero where nothing was lost.
+    pub losses: std::collections::BTreeMap<String, u64>,
+    /// Sites that have something live, the top one first.
+    pub sites: Vec<Site>,
+    /// Sites with something live, listed or not.
+    pub site_count: u64,
+    /// Things that the reader should know to read the numbers right; each a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// The whole process.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ProcessLine {
+    /// Resident set, bytes; absent when the process has died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_bytes: Option<u64>,
+    /// Growth of the resident set since the start, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_growth_bytes: Option<i64>,
+    /// Live tracked bytes as a share of the growth; absent when the process did not grow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explained_ratio: Option<f64>,
+}
+
+/// Sums over sites.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct TotalsLine {
+    /// Bytes not freed yet.
+    pub live_bytes: u64,
+    /// Blocks not freed yet.
+    pub live_count: u64,
+    /// Bytes allocated since the start.
+    pub allocated_bytes: u64,
+    /// Blocks allocated since the start.
+    pub allocated_count: u64,
+    /// Bytes freed of those allocated since the start.
+    pub freed_bytes: u64,
+    /// Blocks freed of those allocated since the start.
+    pub freed_count: u64,
+    /// Frees of blocks that the session did not see allocated.
+    pub unmatched_frees: u64,
+}
+
+/// Sums over mappings that the program made itself.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MappedLine {
+    /// Bytes still mapped.
+    pub live_bytes: u64,
+    /// Mappings (or what is left of them).
+    pub live_count: u64,
+}
+
+/// What a site's series of readings says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Grows steadily and next to nothing of it is freed.
+    Leaking,
+    /// Grows, but blocks are freed too, or it is too early to say more.
+    Growing,
+    /// Neither grows nor shrinks.
+    Steady,
+    /// Gives memory back.
+    Shrinking,
+    /// Too little was seen.
+    Unknown,
+}
+
+impl Verdict {
+    /// The word that reports use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Leaking => "leaking",
+            Self::Growing => "growing",
+            Self::Steady => "steady",
+            Self::Shrinking => "shrinking",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A call stack that holds memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Site {
+    /// The same stack has the same id in every report of a session.
+    pub id: String,
+    /// `heap` or `mmap`.
+    pub source: &'static str,
+    /// Bytes not freed yet, as the program asked for them.
+    pub live_bytes: u64,
+    /// Blocks not freed yet.
+    pub live_count: u64,
+    /// Blocks allocated since the start.
+    pub allocated_count: u64,
+    /// Bytes allocated since the start.
+    pub allocated_bytes: u64,
+    /// Slope of the live bytes; absent while too little was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_bytes_per_s: Option<f64>,
+    /// What the readings say.
+    pub verdict: Verdict,
+    /// Whether the stack reaches the start of the thread.
+    pub complete: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<&'static str>,
+    /// The caller of the allocation function first.
+    pub frames: Vec<Frame>,
+}
+
+/// How the session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct End {
+    /// Why.
+    pub reason: EndReason,
+    /// Process that ended; absent for `duration` and `interrupted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Exit code of the target, if it exited and the code is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that killed the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The time of `--duration` has passed.
+    Duration,
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The target exited.
+    TargetExited,
+    /// A signal killed the target.
+    TargetKilled,
+}

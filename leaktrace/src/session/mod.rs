@@ -1,0 +1,1 @@
+//! The kernel side: load, attach, events, readout. The only folder that imports aya.

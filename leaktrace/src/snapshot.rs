@@ -1,0 +1,130 @@
+//! One immutable reading of what the kernel side has counted for one process, with the mappings
+//! that give its addresses a meaning, and with what was lost. Opens nothing and names nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leaktrace_common::loss::{Loss, LossTotals};
+use leaktrace_common::stack::{Source, StackEnd};
+
+use crate::target::Mappings;
+
+/// A stack that allocates: its frames and why they end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// 64-bit hash of process, source and frames; the same stack has the same id in every report.
+    pub id: u64,
+    /// What is allocated here.
+    pub source: Source,
+    /// Why there are no more frames.
+    pub end: StackEnd,
+    /// Return addresses (avma), the caller of the allocation function first. Empty for the site
+    /// that collects allocations whose stack could not be stored.
+    pub frames: Vec<u64>,
+}
+
+/// What one site has allocated and freed since the start of the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes not freed yet, as the program asked for them.
+    pub live_bytes: u64,
+    /// Blocks not freed yet.
+    pub live_count: u64,
+    /// Bytes allocated since the start.
+    pub allocated_bytes: u64,
+    /// Blocks allocated since the start.
+    pub allocated_count: u64,
+    /// Bytes freed of those allocated since the start.
+    pub freed_bytes: u64,
+    /// Blocks freed of those allocated since the start.
+    pub freed_count: u64,
+}
+
+impl std::ops::AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.live_bytes += other.live_bytes;
+        self.live_count += other.live_count;
+        self.allocated_bytes += other.allocated_bytes;
+        self.allocated_count += other.allocated_count;
+        self.freed_bytes += other.freed_bytes;
+        self.freed_count += other.freed_count;
+    }
+}
+
+/// One site in a snapshot.
+#[derive(Clone, Debug)]
+pub struct SiteReading {
+    /// Index of the site in the kernel's table; stable during a session.
+    pub index: u32,
+    /// Its stack.
+    pub stack: Arc<Stack>,
+    /// What it has allocated and freed.
+    pub totals: Totals,
+}
+
+/// Losses by reason, every reason included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    by_reason: BTreeMap<Loss, LossTotals>,
+}
+
+impl Losses {
+    /// Losses with these totals, in the order of [`Loss::ALL`].
+    pub fn new(totals: &[LossTotals]) -> Self {
+        Self {
+            by_reason: Loss::ALL
+                .iter()
+                .copied()
+                .zip(totals.iter().copied())
+                .collect(),
+        }
+    }
+
+    /// What was lost for this reason.
+    pub fn get(&self, reason: Loss) -> LossTotals {
+        self.by_reason.get(&reason).copied().unwrap_or_default()
+    }
+
+    /// Every reason with what was lost for it.
+    pub fn iter(&self) -> impl Iterator<Item = (Loss, LossTotals)> + '_ {
+        Loss::ALL.iter().map(|reason| (*reason, self.get(*reason)))
+    }
+}
+
+/// One reading of one process.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Time since the probes were armed.
+    pub elapsed: Duration,
+    /// Every site that has allocated.
+    pub sites: Vec<SiteReading>,
+    /// Frees of blocks that the session did not see allocated.
+    pub unmatched_frees: u64,
+    /// What was not seen.
+    pub losses: Losses,
+    /// Resident set of the process; absent when it could not be read (the process has died).
+    pub rss_bytes: Option<u64>,
+    /// Mappings as they were last seen, executable ones of the whole session included.
+    pub mappings: Arc<Mappings>,
+}
+
+impl Snapshot {
+    /// Sum over the sites of one source.
+    pub fn totals(&self, source: Source) -> Totals {
+        let mut sum = Totals::default();
+        for site in self.sites.iter().filter(|site| site.stack.source == source) {
+            sum += site.totals;
+        }
+        sum
+    }
+
+    /// Allocations whose stack does not reach the start of the thread.
+    pub fn truncated_stacks(&self) -> u64 {
+        self.sites
+            .iter()
+            .filter(|site| site.stack.end != StackEnd::Complete)
+            .map(|site| site.totals.allocated_count)
+            .sum()
+    }
+}
