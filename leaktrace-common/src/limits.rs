@@ -10,6 +10,9 @@ pub const MAX_MAPPINGS: usize = 1024;
 /// Processes that one session can trace at the same time.
 pub const MAX_PROCESSES: u32 = 64;
 
+/// Probed functions of all processes of a session.
+pub const MAX_PROBED_FUNCTIONS: u32 = 4096;
+
 /// Scratch areas a CPU. A uprobe handler can be preempted by another on the same CPU, so one area
 /// a CPU is not safe (0.3% corrupted stacks were measured on 6.12 with preempt=full).
 pub const SCRATCH_SLOTS: u32 = 4;

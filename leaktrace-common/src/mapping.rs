@@ -2,16 +2,14 @@
 
 use crate::limits::MAX_MAPPINGS;
 
-/// Stands in unused places, above every address, so that the search needs no count. Below 2^63,
-/// because the search subtracts and looks at the sign.
-pub const UNUSED: u64 = (1 << 62) - 1;
-
 /// The executable mappings of one process. User space writes a whole table and then flips
 /// [`crate::process::ProcessState::mapping_table`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingTable {
-    /// First address of each mapping, ascending; [`UNUSED`] behind the last.
+    /// Mappings in the table.
+    pub count: u64,
+    /// First address of each mapping, ascending.
     pub starts: [u64; MAX_MAPPINGS],
     /// First address behind each mapping.
     pub ends: [u64; MAX_MAPPINGS],
@@ -19,28 +17,24 @@ pub struct MappingTable {
 
 impl MappingTable {
     /// A table without mappings.
-    pub const EMPTY: Self = Self {
-        starts: [UNUSED; MAX_MAPPINGS],
-        ends: [0; MAX_MAPPINGS],
-    };
+    pub const EMPTY: Self = Self { count: 0, starts: [0; MAX_MAPPINGS], ends: [0; MAX_MAPPINGS] };
 }
 
 /// Index of the last mapping that starts at or below `address`; 0 when there is none, so the
-/// caller has to compare with the mapping's ends.
+/// caller has to compare with the mapping's start and end.
 ///
-/// Ten steps without a branch on data: a branch would make the verifier follow 2^10 paths.
+/// Ten steps without a branch on data: a branch would make the verifier follow 2^10 paths. Two
+/// sign bits are combined because LLVM turns the test of a single one back into a branch.
 #[inline(always)]
-pub fn search(starts: &[u64; MAX_MAPPINGS], address: u64) -> usize {
+pub fn search(table: &MappingTable, address: u64) -> usize {
     let mut at = 0u64;
     let mut step = MAX_MAPPINGS as u64 / 2;
     while step > 0 {
         let candidate = (at + step) & (MAX_MAPPINGS as u64 - 1);
-        // The subtraction is negative, its top bit 1, exactly if start <= address.
-        let below = starts[candidate as usize]
-            .wrapping_sub(address)
-            .wrapping_sub(1)
-            >> 63;
-        at += below * step;
+        // Negative, top bit 1, exactly if candidate < count, and exactly if start <= address.
+        let exists = candidate.wrapping_sub(table.count);
+        let below = table.starts[candidate as usize].wrapping_sub(address).wrapping_sub(1);
+        at += ((exists & below) >> 63) * step;
         step /= 2;
     }
     (at & (MAX_MAPPINGS as u64 - 1)) as usize
@@ -56,11 +50,12 @@ mod tests {
             table.starts[i] = *start;
             table.ends[i] = *end;
         }
+        table.count = mappings.len() as u64;
         table
     }
 
     fn contains(table: &MappingTable, address: u64) -> bool {
-        let i = search(&table.starts, address);
+        let i = search(table, address);
         address >= table.starts[i] && address < table.ends[i]
     }
 

@@ -2,8 +2,15 @@
 
 use crate::limits::MAX_FRAMES;
 
-/// Index of the site that takes allocations whose stack could not be stored.
-pub const SITE_WITHOUT_STACK: u32 = 0;
+/// Index of the site that takes a process's allocations whose stack could not be stored. The
+/// first [`crate::limits::MAX_PROCESSES`] sites are these.
+#[inline(always)]
+pub const fn site_without_stack(process: u32) -> u32 {
+    process
+}
+
+/// Stands in a pending call that is followed but not counted (outside the wanted sizes).
+pub const SITE_NOT_COUNTED: u32 = u32::MAX;
 
 /// What a site allocates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,8 +46,6 @@ pub enum StackEnd {
     NoMapping = 3,
     /// The stack could not be read.
     Unreadable = 4,
-    /// No scratch area was free; only the caller was taken.
-    NoScratch = 5,
 }
 
 impl StackEnd {
@@ -51,7 +56,6 @@ impl StackEnd {
             1 => Self::TooDeep,
             2 => Self::NoFramePointer,
             3 => Self::NoMapping,
-            5 => Self::NoScratch,
             _ => Self::Unreadable,
         }
     }

@@ -1,2 +1,79 @@
+//! The BPF programs: entry points unpack what they were called with and call one function each.
+//!
+//! `allocate_enter` and `allocate_return` serve every function that hands out blocks,
+//! `free_enter` every one that takes them back, `mapping_enter` and `mapping_return` the mmap
+//! family; the attach cookie says which arguments mean what. Nothing here runs before
+//! `CONTROL.armed` is set.
+
 #![no_std]
 #![no_main]
+#![allow(internal_features, reason = "atomic read-modify-write has no stable form on BPF")]
+#![feature(core_intrinsics)]
+
+mod allocate;
+mod atomic;
+mod call;
+mod free;
+mod live;
+mod loss;
+mod mapping;
+mod maps;
+mod pending;
+mod process;
+mod scratch;
+mod site;
+mod walk;
+
+use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
+
+/// Entry of a function that hands out a block.
+#[uprobe]
+pub fn allocate_enter(ctx: ProbeContext) -> u32 {
+    allocate::enter(&ctx);
+    0
+}
+
+/// Return from a function that hands out a block.
+#[uretprobe]
+pub fn allocate_return(ctx: RetProbeContext) -> u32 {
+    allocate::leave(&ctx);
+    0
+}
+
+/// Entry of a function that frees a block.
+#[uprobe]
+pub fn free_enter(ctx: ProbeContext) -> u32 {
+    free::enter(&ctx);
+    0
+}
+
+/// Entry of mmap, munmap, mremap.
+#[uprobe]
+pub fn mapping_enter(ctx: ProbeContext) -> u32 {
+    mapping::enter(&ctx);
+    0
+}
+
+/// Return from mmap, munmap, mremap.
+#[uretprobe]
+pub fn mapping_return(ctx: RetProbeContext) -> u32 {
+    mapping::leave(&ctx);
+    0
+}
+
+/// Exit of any thread of the system; those of traced processes are looked at.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
+    process::thread_exit(&ctx);
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

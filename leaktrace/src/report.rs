@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+pub use crate::analysis::Verdict;
 pub use crate::symbolize::Frame;
 
 /// A line of the JSON output.
@@ -132,35 +133,6 @@ pub struct MappedLine {
     pub live_bytes: u64,
     /// Mappings (or what is left of them).
     pub live_count: u64,
-}
-
-/// What a site's series of readings says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Grows steadily and next to nothing of it is freed.
-    Leaking,
-    /// Grows, but blocks are freed too, or it is too early to say more.
-    Growing,
-    /// Neither grows nor shrinks.
-    Steady,
-    /// Gives memory back.
-    Shrinking,
-    /// Too little was seen.
-    Unknown,
-}
-
-impl Verdict {
-    /// The word that reports use.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Leaking => "leaking",
-            Self::Growing => "growing",
-            Self::Steady => "steady",
-            Self::Shrinking => "shrinking",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// A call stack that holds memory.

@@ -1,1 +1,85 @@
-//! Snapshots → what grows; pure.
+//! Snapshots → what grows. Pure: reads no clock, no file and no kernel map.
+
+mod growth;
+mod ranking;
+mod series;
+mod trend;
+mod verdict;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use crate::snapshot::{SiteReading, Snapshot};
+
+pub use growth::Growth;
+pub use ranking::Order;
+pub use verdict::Verdict;
+
+use series::Series;
+
+/// The history of every site of one process.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    sites: HashMap<u32, History>,
+}
+
+/// The series of one site, and what it was last judged to say.
+#[derive(Debug, Default)]
+struct History {
+    series: Series,
+    /// Absent while a reading has come since the last judgement. Slopes are quadratic in the
+    /// readings, and a report asks for the same one several times.
+    judged: Cell<Option<Growth>>,
+}
+
+impl History {
+    fn growth(&self) -> Growth {
+        let growth = self
+            .judged
+            .get()
+            .unwrap_or_else(|| growth::judge(self.series.points()));
+        self.judged.set(Some(growth));
+        growth
+    }
+}
+
+impl Tracker {
+    /// A tracker that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one reading to the series of every site in the snapshot. Cheap: judges nothing.
+    pub fn observe(&mut self, snapshot: &Snapshot) {
+        for site in &snapshot.sites {
+            let history = self.sites.entry(site.index).or_default();
+            history.series.push(snapshot.elapsed, &site.totals);
+            history.judged.set(None);
+        }
+    }
+
+    /// How a site grows, by its index in the kernel's table; unknown for a site never observed.
+    pub fn growth(&self, site_index: u32) -> Growth {
+        self.sites
+            .get(&site_index)
+            .map_or(Growth::UNKNOWN, History::growth)
+    }
+
+    /// The sites of a snapshot that hold something, the top one first: `count` of them, all for
+    /// zero.
+    pub fn top<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        order: Order,
+        count: usize,
+    ) -> Vec<&'a SiteReading> {
+        ranking::top(self, snapshot, order, count)
+    }
+
+    /// A cheap guess at the growth of a site, bytes per second; zero for one never observed.
+    fn rough_growth(&self, site_index: u32) -> f64 {
+        self.sites
+            .get(&site_index)
+            .map_or(0.0, |history| history.series.end_to_end_slope())
+    }
+}

@@ -1,1 +1,18 @@
-//! Report → bytes.
+//! Report → bytes: text for people, JSON lines for programs, folded stacks and flame graphs, and
+//! the files they go to. Computes no number and asks the target nothing.
+
+pub mod file;
+pub mod flamegraph;
+pub mod folded;
+pub mod json;
+pub mod messages;
+pub mod sanitize;
+pub mod text;
+
+mod columns;
+mod label;
+mod stack_text;
+mod units;
+
+#[cfg(test)]
+mod samples;

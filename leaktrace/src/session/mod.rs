@@ -1,1 +1,92 @@
-//! The kernel side: load, attach, events, readout. The only folder that imports aya.
+//! The kernel side of a session: loads the BPF programs, attaches them by plan, arms them, and
+//! reads what they have counted. The only folder that imports aya. Decides nothing about what
+//! grows and names nothing.
+
+mod array;
+mod attach;
+mod events;
+mod kernel;
+mod load;
+mod mapped;
+mod multi;
+mod readout;
+mod syscall;
+
+pub use attach::{AttachError, Program};
+pub use load::{LoadError, Sizes};
+pub use readout::ExitStatus;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use aya::Ebpf;
+use aya::maps::{MapData, RingBuf};
+use leaktrace_common::ledger::SiteTotals;
+use leaktrace_common::loss::LossTotals;
+use leaktrace_common::process::{Control, ProcessState};
+
+use crate::snapshot::Stack;
+use array::MappedArray;
+use attach::Link;
+use mapped::MappedLedger;
+
+/// What a session counts, and how much of it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sizes of the kernel maps.
+    pub sizes: Sizes,
+    /// Smallest allocation that is counted, bytes.
+    pub min_size_bytes: u64,
+    /// Largest allocation that is counted, bytes.
+    pub max_size_bytes: u64,
+    /// Whether the programs send debug messages.
+    pub debug: bool,
+}
+
+/// A loaded session. Dropping it detaches every probe.
+pub struct Session {
+    // Declared first, so that probes are gone before maps are.
+    links: Vec<Link>,
+    programs: HashMap<&'static str, OwnedFd>,
+    ebpf: Ebpf,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    control: MappedArray<Control>,
+    processes: MappedArray<ProcessState>,
+    totals: MappedArray<SiteTotals>,
+    losses: MappedArray<LossTotals>,
+    hits: MappedArray<u64>,
+    events: RingBuf<MapData>,
+    stacks: HashMap<u32, (u16, Arc<Stack>)>,
+    mapped: Vec<MappedLedger>,
+    events_lost_seen: u64,
+}
+
+impl Session {
+    /// Sets the session going: from now on every call of a probed function is counted.
+    pub fn arm(&mut self) {
+        self.control.update(0, |control| control.armed = 1);
+    }
+
+    /// Stops counting; probes stay until [`Session::detach`].
+    pub fn disarm(&mut self) {
+        self.control.update(0, |control| control.armed = 0);
+    }
+
+    /// Readable when mapping events wait to be taken.
+    pub fn events_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Passes on the debug messages of the programs.
+    pub fn flush_log(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// Whether the probe of the function with this index in the plan has fired.
+    pub fn has_fired(&self, function: u16) -> bool {
+        self.hits.read(usize::from(function)) != 0
+    }
+}

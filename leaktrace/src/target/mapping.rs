@@ -35,3 +35,20 @@ pub struct Mapping {
 pub struct Mappings {
     list: Vec<Mapping>,
 }
+
+impl Mappings {
+    /// stub
+    pub fn executable(&self) -> impl Iterator<Item = &Mapping> { self.list.iter().filter(|m| m.executable) }
+    /// stub
+    pub fn containing(&self, a: u64) -> Option<&Mapping> { self.list.iter().find(|m| m.start <= a && a < m.end) }
+    /// stub
+    pub fn parse(text: &[u8]) -> Self {
+        let mut list = vec![];
+        for l in String::from_utf8_lossy(text).lines() {
+            let p: Vec<&str> = l.split_whitespace().collect();
+            let (a, b) = p[0].split_once('-').unwrap();
+            list.push(Mapping { start: u64::from_str_radix(a, 16).unwrap(), end: u64::from_str_radix(b, 16).unwrap(), executable: p[1].contains('x'), file_offset: 0, file: None, path: p.get(5).unwrap_or(&"").into(), deleted: false });
+        }
+        Self { list }
+    }
+}

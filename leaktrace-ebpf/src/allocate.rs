@@ -1,0 +1,145 @@
+//! Functions that hand out blocks: from the entry of the outermost call to its return.
+
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use aya_log_ebpf::debug;
+use leaktrace_common::call::{Call, CallKind};
+use leaktrace_common::ledger::{LiveBlock, PendingCall};
+use leaktrace_common::loss::Loss;
+use leaktrace_common::stack::{SITE_NOT_COUNTED, Source};
+
+use crate::call::{Entry, armed, note_hit};
+use crate::maps::{MAX_SIZE_BYTES, MIN_SIZE_BYTES};
+use crate::{live, loss, pending, process, site};
+
+/// Remembers the outermost call with its size and its stack; a realloc parks its old block.
+#[inline(always)]
+pub fn enter(ctx: &ProbeContext) {
+    if !armed() {
+        return;
+    }
+    let entry = Entry::read(ctx.regs);
+    let call = entry.call();
+    let process = u32::from(call.process);
+    note_hit(call);
+    let size_bytes = entry.size_bytes(call);
+    let Some(slot) = pending::slot() else {
+        loss::count(Loss::PendingMapFull, size_bytes);
+        debug!(ctx, "no room for the pending call of a thread");
+        return;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    if current.stack_pointer != 0 {
+        if pending::encloses(current, process, entry.stack_pointer) {
+            return;
+        }
+        debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
+        pending::abandon(slot, process);
+    }
+    let counted = size_bytes >= MIN_SIZE_BYTES.load() && size_bytes <= MAX_SIZE_BYTES.load();
+    let caller = site::of(&entry, process, Source::Heap, counted);
+    current.site = caller.site;
+    current.return_address = caller.return_address;
+    current.size_bytes = size_bytes;
+    current.cookie = entry.cookie;
+    current.pointer = entry.argument(call.pointer_argument);
+    current.parked_address = 0;
+    current.old_block_unknown = 0;
+    if call.kind == CallKind::Reallocate {
+        park(current, process);
+    }
+    current.stack_pointer = entry.stack_pointer;
+}
+
+/// Settles the outermost call: records the new block if there is one.
+#[inline(always)]
+pub fn leave(ctx: &RetProbeContext) {
+    let Some(slot) = pending::existing() else {
+        return;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    // SAFETY: the context of a uretprobe program is its register set.
+    let (stack_pointer, result) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
+            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+        )
+    };
+    // The return has popped the return address. Returns of nested calls have a lower one.
+    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
+        return;
+    }
+    current.stack_pointer = 0;
+    let call = Call::from_cookie(current.cookie);
+    let process = u32::from(call.process);
+    pending::learn_trampoline(process, stack_pointer);
+    match call.kind {
+        CallKind::Reallocate => settle_reallocation(current, process, result),
+        CallKind::AllocateInto => {
+            if result == 0 {
+                settle_written(current, process);
+            }
+        }
+        _ => record(current, process, result),
+    }
+}
+
+/// Takes the old block out of the ledger before the allocator can give its address to another
+/// thread.
+#[inline(always)]
+fn park(current: &mut PendingCall, process: u32) {
+    if current.pointer == 0 {
+        return;
+    }
+    match live::remove(process, current.pointer) {
+        Some(block) => {
+            current.parked = block;
+            current.parked_address = current.pointer;
+        }
+        None => current.old_block_unknown = 1,
+    }
+}
+
+/// A realloc that returns NULL for a size above zero has failed and left the old block alone.
+#[inline(always)]
+fn settle_reallocation(current: &mut PendingCall, process: u32, result: u64) {
+    let failed = result == 0 && current.size_bytes != 0;
+    if current.parked_address != 0 {
+        if failed {
+            live::restore(process, current.parked_address, &current.parked);
+        } else {
+            live::count_freed(&current.parked);
+        }
+        current.parked_address = 0;
+    } else if current.old_block_unknown != 0 && !failed {
+        process::count_unmatched_free(process);
+    }
+    record(current, process, result);
+}
+
+/// posix_memalign and its like write the address through an argument.
+#[inline(always)]
+fn settle_written(current: &PendingCall, process: u32) {
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(current.pointer as *const u64) } {
+        Ok(address) => record(current, process, address),
+        Err(_) => loss::count(Loss::ResultUnreadable, current.size_bytes),
+    }
+}
+
+#[inline(always)]
+fn record(current: &PendingCall, process: u32, address: u64) {
+    if address == 0 || current.site == SITE_NOT_COUNTED {
+        return;
+    }
+    let block = LiveBlock {
+        size_bytes: current.size_bytes,
+        // SAFETY: the helper has no preconditions.
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        site: current.site,
+        padding: 0,
+    };
+    live::record(process, address, &block);
+}

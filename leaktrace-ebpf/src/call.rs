@@ -1,0 +1,115 @@
+//! What the probed call is and what its arguments are, from the attach cookie and the registers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
+use leaktrace_common::call::{Call, NO_ARGUMENT};
+
+use crate::maps::{CONTROL, PROBE_HITS};
+
+/// Registers of a System V x86-64 function at its entry.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Attach cookie, see [`Call`].
+    pub cookie: u64,
+    /// Stack pointer: the return address is there.
+    pub stack_pointer: u64,
+    /// Frame pointer of the caller, if it keeps one.
+    pub frame_pointer: u64,
+    arguments: [u64; 6],
+}
+
+impl Entry {
+    /// Reads the registers of a probe's context.
+    #[inline(always)]
+    pub fn read(regs: *mut pt_regs) -> Self {
+        // Each register is loaded on its own: a load through a computed context address is
+        // refused by the verifier on every kernel.
+        // SAFETY: the context of a uprobe program is its register set.
+        unsafe {
+            Self {
+                cookie: bpf_get_attach_cookie(regs.cast::<c_void>()),
+                stack_pointer: core::ptr::read_volatile(&raw const (*regs).rsp),
+                frame_pointer: core::ptr::read_volatile(&raw const (*regs).rbp),
+                arguments: [
+                    core::ptr::read_volatile(&raw const (*regs).rdi),
+                    core::ptr::read_volatile(&raw const (*regs).rsi),
+                    core::ptr::read_volatile(&raw const (*regs).rdx),
+                    core::ptr::read_volatile(&raw const (*regs).rcx),
+                    core::ptr::read_volatile(&raw const (*regs).r8),
+                    core::ptr::read_volatile(&raw const (*regs).r9),
+                ],
+            }
+        }
+    }
+
+    /// The call that the cookie describes.
+    #[inline(always)]
+    pub fn call(&self) -> Call {
+        Call::from_cookie(self.cookie)
+    }
+
+    /// Argument `n`, 0 to 5.
+    #[inline(always)]
+    pub fn argument(&self, n: u8) -> u64 {
+        // A match rather than an index: the verifier of 6.1 refuses a variable offset into the
+        // BPF stack.
+        match n {
+            0 => self.arguments[0],
+            1 => self.arguments[1],
+            2 => self.arguments[2],
+            3 => self.arguments[3],
+            4 => self.arguments[4],
+            _ => self.arguments[5],
+        }
+    }
+
+    /// Bytes asked for; `u64::MAX` when size times count does not fit, which no allocator grants.
+    #[inline(always)]
+    pub fn size_bytes(&self, call: Call) -> u64 {
+        let size = self.argument(call.size_argument);
+        if call.count_argument == NO_ARGUMENT {
+            return size;
+        }
+        product(size, self.argument(call.count_argument))
+    }
+}
+
+/// Whether user space has armed the session.
+#[inline(always)]
+pub fn armed() -> bool {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: the pointer is a live map value; volatile because user space writes it.
+        Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).armed) != 0 },
+        None => false,
+    }
+}
+
+/// Notes that the function's probe has fired. Written once, so that threads do not fight for the
+/// cache line.
+#[inline(always)]
+pub fn note_hit(call: Call) {
+    if let Some(hit) = PROBE_HITS.get_ptr_mut(u32::from(call.function)) {
+        // SAFETY: the pointer is a live map value; both writers write the same value.
+        unsafe {
+            if *hit == 0 {
+                *hit = 1;
+            }
+        }
+    }
+}
+
+/// `a * b`, or `u64::MAX` when that does not fit. Written with halves: LLVM turns every shorter
+/// form into a 128-bit product, which BPF does not have.
+#[inline(always)]
+fn product(a: u64, b: u64) -> u64 {
+    let (large, small) = if a > b { (a, b) } else { (b, a) };
+    if large >> 32 == 0 {
+        return large * small;
+    }
+    if small >> 32 != 0 || ((large >> 32) * small) >> 32 != 0 {
+        return u64::MAX;
+    }
+    large.wrapping_mul(small)
+}

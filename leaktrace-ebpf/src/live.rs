@@ -1,0 +1,72 @@
+//! The ledger of live blocks, and the totals of the sites that allocated them. Every change of a
+//! block is followed by the change of its site's totals, never preceded.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use leaktrace_common::ledger::{LiveBlock, LiveKey};
+use leaktrace_common::loss::Loss;
+
+use crate::maps::{LIVE, SITE_TOTALS};
+use crate::{atomic, loss};
+
+const EEXIST: i32 = -17;
+
+/// Records a block that a program was given.
+#[inline(always)]
+pub fn record(process: u32, address: u64, block: &LiveBlock) {
+    let key = LiveKey::new(process, address);
+    let mut result = LIVE.insert(key, block, u64::from(BPF_NOEXIST));
+    if result == Err(EEXIST) {
+        // The allocator hands out what is still in the ledger: its free was not seen.
+        if let Some(old) = remove(process, address) {
+            loss::count(Loss::FreeMissed, old.size_bytes);
+            count_freed(&old);
+        }
+        result = LIVE.insert(key, block, u64::from(BPF_ANY));
+    }
+    if result.is_err() {
+        loss::count(Loss::LiveMapFull, block.size_bytes);
+        return;
+    }
+    if let Some(totals) = SITE_TOTALS.get_ptr_mut(block.site) {
+        // SAFETY: the pointer is a live map value.
+        unsafe {
+            atomic::add(&raw mut (*totals).allocated_bytes, block.size_bytes);
+            atomic::add(&raw mut (*totals).allocated_count, 1);
+        }
+    }
+}
+
+/// Takes a block out of the ledger without counting it as freed.
+#[inline(always)]
+pub fn remove(process: u32, address: u64) -> Option<LiveBlock> {
+    let key = LiveKey::new(process, address);
+    let place = LIVE.get_ptr(key)?;
+    // SAFETY: the entry may be reused while it is copied only if the program frees one block
+    // twice at the same time; then the removal below fails for one of the two.
+    let block = unsafe { *place };
+    LIVE.remove(key).ok()?;
+    Some(block)
+}
+
+/// Counts a removed block as freed by its site.
+#[inline(always)]
+pub fn count_freed(block: &LiveBlock) {
+    if let Some(totals) = SITE_TOTALS.get_ptr_mut(block.site) {
+        // SAFETY: the pointer is a live map value.
+        unsafe {
+            atomic::add(&raw mut (*totals).freed_bytes, block.size_bytes);
+            atomic::add(&raw mut (*totals).freed_count, 1);
+        }
+    }
+}
+
+/// Puts a removed block back. It is still counted as allocated; if the map has filled up in the
+/// meantime it is counted as freed and lost, so that totals and ledger stay equal.
+#[inline(always)]
+pub fn restore(process: u32, address: u64, block: &LiveBlock) {
+    let key = LiveKey::new(process, address);
+    if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
+        loss::count(Loss::LiveMapFull, block.size_bytes);
+        count_freed(block);
+    }
+}

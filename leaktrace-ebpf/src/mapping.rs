@@ -1,0 +1,110 @@
+//! mmap, munmap and mremap: each change is sent to user space, which keeps the intervals.
+//!
+//! What takes an address range away is announced at entry, what gives one at return, so that the
+//! order of the events is the order in which threads can have had the ranges.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
+use leaktrace_common::call::{Call, CallKind};
+use leaktrace_common::event::{Event, EventKind};
+use leaktrace_common::ledger::PendingCall;
+use leaktrace_common::loss::Loss;
+use leaktrace_common::stack::Source;
+
+use crate::call::{Entry, armed, note_hit};
+use crate::{loss, maps, pending, site};
+
+const FAILED: u64 = u64::MAX;
+
+/// Remembers the call, unless an allocator makes it for itself, and announces what it takes away.
+#[inline(always)]
+pub fn enter(ctx: &ProbeContext) {
+    if !armed() {
+        return;
+    }
+    let entry = Entry::read(ctx.regs);
+    let call = entry.call();
+    let process = u32::from(call.process);
+    note_hit(call);
+    let Some(slot) = pending::slot() else {
+        loss::count(Loss::PendingMapFull, entry.argument(call.size_argument));
+        return;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    if current.stack_pointer != 0 {
+        if pending::encloses(current, process, entry.stack_pointer) {
+            return;
+        }
+        pending::abandon(slot, process);
+    }
+    current.pointer = entry.argument(call.pointer_argument);
+    current.size_bytes = entry.argument(call.size_argument);
+    current.cookie = entry.cookie;
+    current.parked_address = 0;
+    // The old length of mremap is its argument 1, its flags are argument 3 (System V order of
+    // the C declaration); for mmap these are the protection and the flags.
+    current.old_size_bytes = entry.argument(1);
+    current.parked.at_ns = entry.argument(3);
+    let gives = call.kind != CallKind::Unmap;
+    let caller = site::of(&entry, process, Source::Mmap, gives);
+    current.site = caller.site;
+    current.return_address = caller.return_address;
+    match call.kind {
+        CallKind::Unmap => announce(current, EventKind::Unmapping, current.pointer),
+        CallKind::Remap => announce(current, EventKind::Remapping, current.pointer),
+        _ => {}
+    }
+    current.stack_pointer = entry.stack_pointer;
+}
+
+/// Sends what the call has given, or that it failed.
+#[inline(always)]
+pub fn leave(ctx: &RetProbeContext) {
+    let Some(slot) = pending::existing() else {
+        return;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    // SAFETY: the context of a uretprobe program is its register set.
+    let (stack_pointer, result) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
+            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+        )
+    };
+    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
+        return;
+    }
+    current.stack_pointer = 0;
+    let call = Call::from_cookie(current.cookie);
+    pending::learn_trampoline(u32::from(call.process), stack_pointer);
+    match (call.kind, result) {
+        (CallKind::Map, FAILED) | (CallKind::Unmap, 0) => {}
+        (CallKind::Map, address) => announce(current, EventKind::Mapped, address),
+        (CallKind::Remap, address) if address != FAILED => {
+            announce(current, EventKind::Remapped, address);
+        }
+        _ => announce(current, EventKind::StillMapped, current.pointer),
+    }
+}
+
+#[inline(always)]
+fn announce(current: &PendingCall, kind: EventKind, address: u64) {
+    let call = Call::from_cookie(current.cookie);
+    let event = Event {
+        kind: kind as u32,
+        process: u32::from(call.process),
+        tid: pending::current_tid(),
+        site: current.site,
+        // SAFETY: the helper has no preconditions.
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        address,
+        size_bytes: current.size_bytes,
+        old_size_bytes: current.old_size_bytes,
+        flags: current.parked.at_ns,
+    };
+    if !maps::send(&event) {
+        loss::count(Loss::EventLost, event.size_bytes);
+    }
+}

@@ -1,0 +1,113 @@
+//! Every map and every constant that user space sets before load. Sizes are defaults; user space
+//! overrides them by name.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use leaktrace_common::event::Event;
+use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteTotals};
+use leaktrace_common::limits;
+use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
+use leaktrace_common::mapping::MappingTable;
+use leaktrace_common::process::{Control, ProcessState};
+use leaktrace_common::stack::StackRecord;
+
+use crate::scratch::Scratch;
+
+const BPF_F_NO_PREALLOC: u32 = 1;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+
+/// Smallest size that is counted, bytes.
+#[unsafe(no_mangle)]
+pub static MIN_SIZE_BYTES: Global<u64> = Global::new(0);
+
+/// Largest size that is counted, bytes.
+#[unsafe(no_mangle)]
+pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
+
+/// Entries of `SITE_TOTALS`: site indices are below this.
+#[unsafe(no_mangle)]
+pub static SITE_ENTRIES: Global<u32> = Global::new(limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES);
+
+/// Offset of `exit_code` in the kernel's `task_struct`, from its BTF; 0 when unknown.
+#[unsafe(no_mangle)]
+pub static TASK_EXIT_CODE_OFFSET: Global<u32> = Global::new(0);
+
+/// Key: always 0. Written by user space (`armed`) and programs (`next_site`).
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Key: index of the process, which the attach cookie carries. Written by both sides.
+#[map]
+pub static PROCESSES: Array<ProcessState> =
+    Array::with_max_entries(limits::MAX_PROCESSES, BPF_F_MMAPABLE);
+
+/// Key: tgid. Value: index of the process. Written by user space; read at thread exit.
+#[map]
+pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(limits::MAX_PROCESSES, 0);
+
+/// Key: tid. The thread's outermost call. Written by programs, entries removed at thread exit.
+/// Full: the call is not followed and counts as `PendingMapFull`.
+#[map]
+pub static PENDING: HashMap<u32, PendingCall> =
+    HashMap::with_max_entries(limits::DEFAULT_PENDING_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// The ledger: live blocks. Written by programs, walked by user space only for ages.
+/// Full: the block is not recorded and counts as `LiveMapFull`.
+#[map]
+pub static LIVE: HashMap<LiveKey, LiveBlock> =
+    HashMap::with_max_entries(limits::DEFAULT_LIVE_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Key: hash of a stack. Value: index of its site. Written by programs.
+/// Full: the allocation counts under `site_without_stack` and as `StackMapFull`.
+#[map]
+pub static STACK_SITES: HashMap<u64, u32> =
+    HashMap::with_max_entries(limits::DEFAULT_STACK_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Key: index of a site. Value: its frames, written once, before the site is handed out.
+#[map]
+pub static STACKS: HashMap<u32, StackRecord> =
+    HashMap::with_max_entries(limits::DEFAULT_STACK_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Key: index of a site. Atomic adds by programs, mapped into user space for reading.
+#[map]
+pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
+    limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES,
+    BPF_F_MMAPABLE,
+);
+
+/// Key: number of a `Loss`. Atomic adds by programs, mapped into user space for reading.
+#[map]
+pub static LOSSES: Array<LossTotals> =
+    Array::with_max_entries(LOSS_REASONS as u32, BPF_F_MMAPABLE);
+
+/// Key: number of a process's function in the probe plan. Set to 1 when the probe fires first.
+#[map]
+pub static PROBE_HITS: Array<u64> =
+    Array::with_max_entries(limits::MAX_PROBED_FUNCTIONS, BPF_F_MMAPABLE);
+
+/// Key: 2 × process + (0 or 1). Written by user space, the half that is not current.
+#[map]
+pub static MAPPINGS: Array<MappingTable> =
+    Array::with_max_entries(limits::MAX_PROCESSES * 2, 0);
+
+/// Changes of mappings, in order. Full: the event counts as `EventLost`.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::DEFAULT_EVENT_BYTES, 0);
+
+/// Working memory of the stack walk, see [`crate::scratch`].
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_SLOTS, 0);
+
+/// Reserves room for an event, fills it and sends it; `false` when the ring buffer is full.
+#[inline(always)]
+pub fn send(event: &Event) -> bool {
+    match EVENTS.reserve::<Event>(0) {
+        Some(mut place) => {
+            place.write(*event);
+            place.submit(0);
+            true
+        }
+        None => false,
+    }
+}

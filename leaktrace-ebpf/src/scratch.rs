@@ -1,0 +1,62 @@
+//! Working memory of the stack walk: too large for the BPF stack, and a per-CPU area alone is not
+//! safe, because a uprobe handler can be preempted by another one on the same CPU. So each CPU has
+//! a few areas, and a walk takes a free one with a compare-and-exchange.
+
+use leaktrace_common::limits::{PAGE_BYTES, SCRATCH_SLOTS};
+use leaktrace_common::stack::StackRecord;
+
+use crate::atomic;
+use crate::maps::SCRATCH;
+
+/// Words of one page.
+pub const WINDOW_WORDS: usize = (PAGE_BYTES / 8) as usize;
+
+/// One area. All state of a walk is here rather than in registers, so that the verifier does not
+/// follow its values from frame to frame.
+#[repr(C)]
+pub struct Scratch {
+    /// 1 while a walk uses the area.
+    pub taken: u32,
+    /// Index of the process's current mapping table.
+    pub table: u32,
+    /// Next frame pointer to follow.
+    pub frame_pointer: u64,
+    /// Frame pointers at or below this are not on the rest of the stack.
+    pub floor: u64,
+    /// Hash of the frames so far.
+    pub hash: u64,
+    /// The mapping of the last frame: most frames have the same as the one before.
+    pub mapping_start: u64,
+    /// First address behind it.
+    pub mapping_end: u64,
+    /// Address of the first word of `window`.
+    pub window_start: u64,
+    /// Words of `window` that were read.
+    pub window_words: u64,
+    /// A piece of the stack, at most up to the end of one page.
+    pub window: [u64; WINDOW_WORDS],
+    /// The stack, as it is stored.
+    pub record: StackRecord,
+}
+
+/// Takes a free area of this CPU; `None` when all are in use.
+#[inline(always)]
+pub fn acquire() -> Option<*mut Scratch> {
+    let mut slot = 0;
+    while slot < SCRATCH_SLOTS {
+        let area = SCRATCH.get_ptr_mut(slot)?;
+        // SAFETY: the pointer is a live map value.
+        if atomic::replace(unsafe { &raw mut (*area).taken }, 0, 1) {
+            return Some(area);
+        }
+        slot += 1;
+    }
+    None
+}
+
+/// Gives an area back.
+#[inline(always)]
+pub fn release(area: *mut Scratch) {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    unsafe { core::ptr::write_volatile(&raw mut (*area).taken, 0) };
+}

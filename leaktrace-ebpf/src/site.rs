@@ -1,0 +1,86 @@
+//! The site of a call: its stack, stored once by content, and the index of its totals.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use leaktrace_common::loss::Loss;
+use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
+
+use crate::call::Entry;
+use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
+use crate::scratch::{self, Scratch};
+use crate::{atomic, loss, walk};
+
+/// Where a call comes from.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    /// Index of the site.
+    pub site: u32,
+    /// Address behind the call instruction; 0 when it could not be read.
+    pub return_address: u64,
+}
+
+/// Takes the stack of a call and finds its site, or makes it. A call that is not counted needs
+/// its return address alone.
+#[inline(always)]
+pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller {
+    if !counted {
+        return Caller { site: SITE_NOT_COUNTED, return_address: walk::return_address(entry) };
+    }
+    let Some(area) = scratch::acquire() else {
+        loss::count(Loss::ScratchBusy, 0);
+        return Caller {
+            site: site_without_stack(process),
+            return_address: walk::return_address(entry),
+        };
+    };
+    walk::take(area, entry, process, source);
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let return_address = unsafe { (*area).record.frames[0] };
+    let site = find_or_store(area, process);
+    scratch::release(area);
+    Caller { site, return_address }
+}
+
+#[inline(always)]
+fn find_or_store(area: *mut Scratch, process: u32) -> u32 {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let hash = unsafe { (*area).record.hash };
+    if let Some(site) = STACK_SITES.get_ptr(hash) {
+        // SAFETY: the pointer is a live map value, written once.
+        return unsafe { *site };
+    }
+    match store(area, hash) {
+        Some(site) => site,
+        None => {
+            loss::count(Loss::StackMapFull, 0);
+            site_without_stack(process)
+        }
+    }
+}
+
+/// Stores a stack that was not seen before. The frames are stored before the hash is, so that
+/// whoever finds the site finds its frames. Two CPUs may store the same stack at once: the one
+/// that loses leaves its index unused.
+#[inline(never)]
+fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
+    let control = CONTROL.get_ptr_mut(0)?;
+    let limit = SITE_ENTRIES.load();
+    // SAFETY: the pointer is a live map value.
+    let next = unsafe { &raw mut (*control).next_site };
+    // SAFETY: as above. Looked at first, so that a full table does not make the counter wrap.
+    if unsafe { core::ptr::read_volatile(next) } >= limit {
+        return None;
+    }
+    let site = atomic::fetch_add(next, 1);
+    if site >= limit {
+        return None;
+    }
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    STACKS.insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST)).ok()?;
+    if STACK_SITES.insert(hash, site, u64::from(BPF_NOEXIST)).is_ok() {
+        return Some(site);
+    }
+    // Ignored: the entry was inserted above.
+    let _ = STACKS.remove(site);
+    // SAFETY: the pointer is a live map value, written once.
+    STACK_SITES.get_ptr(hash).map(|site| unsafe { *site })
+}

@@ -1,0 +1,182 @@
+//! The stack walk at the entry of a call: the caller from [rsp], then saved frame pointers.
+//!
+//! At the entry of the outermost call the return address is still the caller's own; the kernel's
+//! own walker (bpf_get_stackid) starts at the frame pointer and so loses the caller.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user as read_user_bytes};
+use leaktrace_common::limits::{MAX_FRAMES, MAX_STACK_SPAN_BYTES, PAGE_BYTES};
+use leaktrace_common::mapping;
+use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
+
+use crate::call::Entry;
+use crate::maps::{MAPPINGS, PROCESSES};
+use crate::process;
+use crate::scratch::{Scratch, WINDOW_WORDS};
+
+const CONTINUE: i64 = 0;
+const STOP: i64 = 1;
+
+/// The word at the stack pointer, 0 when it cannot be read.
+#[inline(always)]
+pub fn return_address(entry: &Entry) -> u64 {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(entry.stack_pointer as *const u64) }.unwrap_or(0)
+}
+
+/// Fills the area's record with the stack of the call.
+#[inline(always)]
+pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let walk = unsafe { &mut *area };
+    walk.table = current_table(process);
+    walk.frame_pointer = entry.frame_pointer;
+    walk.floor = entry.stack_pointer;
+    walk.hash = hash_start(process, source);
+    walk.mapping_start = 0;
+    walk.mapping_end = 0;
+    walk.window_words = 0;
+    walk.record.process = process as u16;
+    walk.record.source = source as u8;
+    walk.record.end = StackEnd::Unreadable as u8;
+    walk.record.depth = 0;
+    walk.record.frames[0] = 0;
+    match word(walk, entry.stack_pointer) {
+        Some(caller) => {
+            if !is_code(walk, caller) {
+                process::note_unknown_code(process);
+            }
+            push(walk, caller);
+            follow(area);
+        }
+        None => {}
+    }
+    // SAFETY: as above.
+    let walk = unsafe { &mut *area };
+    walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
+}
+
+/// Follows saved frame pointers. bpf_loop (Linux 5.17) has the verifier look at the body once;
+/// a plain loop of 32 frames costs it 64,000 instructions.
+#[inline(always)]
+fn follow(area: *mut Scratch) {
+    let mut context = area;
+    // SAFETY: the callback gets the address of `context`, which outlives the call.
+    unsafe {
+        bpf_loop(
+            MAX_FRAMES as u32,
+            step as *mut c_void,
+            (&raw mut context).cast(),
+            0,
+        );
+    }
+}
+
+unsafe extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `follow` passes the address of a pointer to the area that this walk has taken.
+    let walk = unsafe { &mut **context.cast::<*mut Scratch>() };
+    match next_frame(walk) {
+        None => CONTINUE,
+        Some(end) => {
+            walk.record.end = end as u8;
+            STOP
+        }
+    }
+}
+
+#[inline(always)]
+fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
+    let at = walk.frame_pointer;
+    if at == 0 {
+        return Some(StackEnd::Complete);
+    }
+    if at <= walk.floor || at - walk.floor > MAX_STACK_SPAN_BYTES || at & 7 != 0 {
+        return Some(StackEnd::NoFramePointer);
+    }
+    let Some(saved) = word(walk, at) else {
+        return Some(StackEnd::Unreadable);
+    };
+    let Some(address) = word(walk, at + 8) else {
+        return Some(StackEnd::Unreadable);
+    };
+    if address == 0 {
+        return Some(StackEnd::Complete);
+    }
+    if !is_code(walk, address) {
+        return Some(StackEnd::NoMapping);
+    }
+    if !push(walk, address) {
+        return Some(StackEnd::TooDeep);
+    }
+    walk.floor = at;
+    walk.frame_pointer = saved;
+    None
+}
+
+/// Appends a frame; `false` when there is no room.
+#[inline(always)]
+fn push(walk: &mut Scratch, address: u64) -> bool {
+    let depth = walk.record.depth as usize;
+    if depth >= MAX_FRAMES {
+        return false;
+    }
+    walk.record.frames[depth] = address;
+    walk.record.depth = depth as u32 + 1;
+    walk.hash = hash_frame(walk.hash, address);
+    true
+}
+
+/// Whether the address lies in an executable mapping that is known.
+#[inline(always)]
+fn is_code(walk: &mut Scratch, address: u64) -> bool {
+    if address >= walk.mapping_start && address < walk.mapping_end {
+        return true;
+    }
+    let Some(table) = MAPPINGS.get(walk.table) else {
+        return false;
+    };
+    let index = mapping::search(table, address);
+    let (start, end) = (table.starts[index], table.ends[index]);
+    if address < start || address >= end {
+        return false;
+    }
+    walk.mapping_start = start;
+    walk.mapping_end = end;
+    true
+}
+
+/// One word of the stack, through the window. One read of up to a page costs as much as three
+/// reads of a word; crossing into a page that is not there costs six times as much.
+#[inline(always)]
+fn word(walk: &mut Scratch, address: u64) -> Option<u64> {
+    let mut index = address.wrapping_sub(walk.window_start) >> 3;
+    if walk.window_words == 0 || index >= walk.window_words {
+        let length = PAGE_BYTES - (address & (PAGE_BYTES - 1));
+        walk.window_words = 0;
+        // SAFETY: the window has room for a page and the length is at most that; the helper
+        // checks the address.
+        let failed = unsafe {
+            read_user_bytes(walk.window.as_mut_ptr().cast(), length as u32, address as *const _)
+        };
+        if failed != 0 {
+            return None;
+        }
+        walk.window_start = address;
+        walk.window_words = length >> 3;
+        index = 0;
+    }
+    Some(walk.window[(index as usize) & (WINDOW_WORDS - 1)])
+}
+
+#[inline(always)]
+fn current_table(process: u32) -> u32 {
+    match PROCESSES.get_ptr(process) {
+        // SAFETY: the pointer is a live map value; volatile because user space writes it.
+        Some(state) => unsafe {
+            process * 2 + (core::ptr::read_volatile(&raw const (*state).mapping_table) & 1)
+        },
+        None => 0,
+    }
+}

@@ -1,0 +1,204 @@
+//! Simulated sites with known behaviour, judged.
+
+use std::time::Duration;
+
+use super::*;
+use crate::analysis::series::Series;
+use crate::snapshot::Totals;
+
+/// Readings every `step_s` seconds; `at(i)` gives live and freed bytes.
+fn series(count: usize, step_s: f64, at: impl Fn(u64) -> (u64, u64)) -> Vec<Point> {
+    (0..count)
+        .map(|i| {
+            let (live_bytes, freed_bytes) = at(i as u64);
+            Point {
+                at_s: i as f64 * step_s,
+                live_bytes,
+                freed_bytes,
+            }
+        })
+        .collect()
+}
+
+/// A repeatable number below `below`.
+fn noise(i: u64, below: u64) -> u64 {
+    let mut x = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^= x >> 31;
+    x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (x ^ (x >> 29)) % below
+}
+
+fn judged(points: &[Point]) -> Verdict {
+    judge(points).verdict
+}
+
+#[test]
+fn linear_leak_is_leaking_at_its_rate_however_often_it_is_read() {
+    for (count, step_s) in [(6, 1.0), (20, 0.5), (40, 0.1), (100, 0.1), (120, 30.0)] {
+        let growth = judge(&series(count, step_s, |i| {
+            ((1000.0 * i as f64 * step_s) as u64, 0)
+        }));
+        assert_eq!(growth.verdict, Verdict::Leaking, "{count} × {step_s} s");
+        let rate = growth.bytes_per_s.unwrap_or_default();
+        assert!((rate - 1000.0).abs() < 1.0, "{rate}");
+    }
+}
+
+#[test]
+fn a_leak_of_one_small_block_now_and_then_is_leaking() {
+    assert_eq!(
+        judged(&series(100, 0.1, |i| (i / 7 * 32, 0))),
+        Verdict::Leaking
+    );
+}
+
+#[test]
+fn leak_under_noise_is_leaking_while_little_is_freed() {
+    let points = series(100, 0.1, |i| (i * 10_000 + noise(i, 60_000), i * 200));
+    assert_eq!(judged(&points), Verdict::Leaking);
+}
+
+#[test]
+fn growth_of_which_much_is_freed_is_growing() {
+    let points = series(100, 0.1, |i| (i * 1000, i * 1000));
+    assert_eq!(judged(&points), Verdict::Growing);
+}
+
+#[test]
+fn cache_that_filled_is_steady() {
+    for filled_at in [5, 20, 30, 45] {
+        let points = series(100, 0.1, |i| (i.min(filled_at) * 4096, 0));
+        assert_eq!(judged(&points), Verdict::Steady, "filled at {filled_at}");
+    }
+}
+
+#[test]
+fn cache_that_filled_and_turns_over_is_steady() {
+    let points = series(100, 0.1, |i| {
+        let full = i.min(40) * 4096;
+        (full + noise(i, 3000), i * 2000)
+    });
+    assert_eq!(judged(&points), Verdict::Steady);
+}
+
+#[test]
+fn cache_that_fills_ever_more_slowly_is_steady_in_the_end() {
+    let points = series(100, 0.1, |i| {
+        let filled = 1.0 - (-(i as f64) / 12.0).exp();
+        ((filled * 1e6) as u64, 0)
+    });
+    assert_eq!(judged(&points), Verdict::Steady);
+}
+
+#[test]
+fn sawtooth_never_leaks_and_is_steady_over_a_few_teeth() {
+    for period in [5, 8, 13, 20] {
+        for phase in 0..period {
+            let points = series(100, 0.1, |i| {
+                let i = i + phase;
+                (i % period * 1000, i / period * (period - 1) * 1000)
+            });
+            let verdict = judged(&points);
+            assert_eq!(verdict, Verdict::Steady, "period {period} phase {phase}");
+        }
+    }
+}
+
+#[test]
+fn sawtooth_longer_than_half_the_window_is_not_leaking_once_it_fell() {
+    for period in [40, 60, 90] {
+        let points = series(100, 0.1, |i| {
+            (i % period * 1000, i / period * (period - 1) * 1000)
+        });
+        assert_ne!(judged(&points), Verdict::Leaking, "period {period}");
+    }
+}
+
+#[test]
+fn constant_is_steady_at_zero_rate() {
+    let growth = judge(&series(50, 0.1, |_| (4096, 0)));
+    assert_eq!(growth.verdict, Verdict::Steady);
+    assert_eq!(growth.bytes_per_s, Some(0.0));
+}
+
+#[test]
+fn noise_around_a_level_is_taken_for_a_trend_in_one_of_a_hundred_at_most() {
+    let runs = 1000;
+    let (mut up, mut down) = (0, 0);
+    for seed in 0..runs {
+        let points = series(100, 0.1, |i| {
+            (1_000_000 + noise(i + seed * 1000, 5000), i * 50_000)
+        });
+        match judged(&points) {
+            Verdict::Steady => {}
+            Verdict::Growing => up += 1,
+            Verdict::Shrinking => down += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+    // The level of the trend test is 1% on each side.
+    assert!(
+        up <= runs / 100 && down <= runs / 100,
+        "{up} up, {down} down"
+    );
+}
+
+#[test]
+fn shrinking_site_is_shrinking_and_emptied_one_is_steady() {
+    let draining = series(50, 0.1, |i| (100_000 - i * 1000, i * 1000));
+    assert_eq!(judged(&draining), Verdict::Shrinking);
+    assert!(judge(&draining).bytes_per_s.is_some_and(|rate| rate < 0.0));
+    let emptied = series(50, 0.1, |i| (20_000 - i.min(20) * 1000, i.min(20) * 1000));
+    assert_eq!(judged(&emptied), Verdict::Steady);
+}
+
+#[test]
+fn bursty_leak_is_at_least_growing() {
+    for every in [10, 15, 20, 25] {
+        for phase in 0..every {
+            let points = series(100, 0.1, |i| ((i + phase) / every * 1_000_000, 0));
+            let verdict = judged(&points);
+            assert!(
+                matches!(verdict, Verdict::Growing | Verdict::Leaking),
+                "a burst every {every} readings, phase {phase}: {verdict:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_leak_that_begins_after_an_hour_of_calm_is_seen_within_half_a_minute() {
+    let mut series = Series::default();
+    for second in 0..3630_u64 {
+        let totals = Totals {
+            live_bytes: 1_000_000 + second.saturating_sub(3600) * 500,
+            freed_bytes: 5_000_000,
+            ..Totals::default()
+        };
+        series.push(Duration::from_secs(second), &totals);
+    }
+    assert_eq!(judged(series.points()), Verdict::Growing);
+}
+
+#[test]
+fn one_time_initialisation_never_leaks_and_ends_steady() {
+    for at in [1, 10, 30, 49, 60, 90, 99] {
+        let points = series(100, 0.1, |i| (u64::from(i >= at) * 1_000_000, 0));
+        assert_ne!(judged(&points), Verdict::Leaking, "at {at}");
+        if at < 50 {
+            assert_eq!(judged(&points), Verdict::Steady, "at {at}");
+        }
+    }
+}
+
+#[test]
+fn too_few_readings_or_too_short_a_time_is_unknown() {
+    let leak = |i: u64| (i * 1000, 0);
+    assert_eq!(judge(&series(0, 1.0, leak)), Growth::UNKNOWN);
+    assert_eq!(judge(&series(2, 1.0, leak)), Growth::UNKNOWN);
+    let three = judge(&series(3, 1.0, leak));
+    assert_eq!(three.verdict, Verdict::Unknown);
+    assert_eq!(three.bytes_per_s, Some(1000.0));
+    assert_eq!(judged(&series(4, 10.0, leak)), Verdict::Unknown);
+    assert_eq!(judged(&series(19, 0.1, leak)), Verdict::Unknown);
+}

@@ -1,0 +1,156 @@
+//! The start and the end of a session → lines for people, for the caller to print to standard
+//! error.
+
+use std::fmt::Write;
+
+use crate::report::{End, EndReason, Start, TargetLine};
+
+use super::sanitize::plain;
+use super::units;
+
+/// What is traced and how: a line for each target, and one for each probe that is not in place.
+pub fn start(start: &Start) -> String {
+    let mut out = String::new();
+    for target in &start.targets {
+        push_target(&mut out, start, target);
+    }
+    out
+}
+
+/// Why the session ended: one line.
+pub fn end(end: &End) -> String {
+    let target = match end.pid {
+        Some(pid) => format!("pid {pid}"),
+        None => "the target".to_owned(),
+    };
+    let why = match (end.reason, end.exit_code, end.signal) {
+        (EndReason::Duration, ..) => "stopped: the time asked for has passed".to_owned(),
+        (EndReason::Interrupted, ..) => "stopped: interrupted".to_owned(),
+        (EndReason::TargetExited, Some(code), _) => {
+            format!("stopped: {target} exited with code {code}")
+        }
+        (EndReason::TargetExited, None, _) => format!("stopped: {target} exited"),
+        (EndReason::TargetKilled, _, Some(signal)) => {
+            format!("stopped: {target} was killed by {}", signal_name(signal))
+        }
+        (EndReason::TargetKilled, _, None) => format!("stopped: {target} was killed"),
+    };
+    format!("{why}\n")
+}
+
+fn push_target(out: &mut String, start: &Start, target: &TargetLine) {
+    let probes = || start.probes.iter().filter(|probe| probe.pid == target.pid);
+    let attached = probes().filter(|probe| probe.attached).count() as u64;
+    let stacks = match start.stacks.as_str() {
+        "frame-pointer" => "frame pointer",
+        "eh-frame" => ".eh_frame",
+        other => other,
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "tracing pid {} ({}): {} attached, stacks by {}",
+        target.pid,
+        plain(&target.comm),
+        units::counted(attached, "probe"),
+        plain(stacks),
+    );
+    for probe in probes().filter(|probe| !probe.attached) {
+        let why = probe.note.as_deref().unwrap_or("no reason is known");
+        let _ = writeln!(
+            out,
+            "  not attached: {} in {}: {}",
+            plain(&probe.function),
+            plain(&probe.object),
+            plain(why),
+        );
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGSYS => "SIGSYS",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal} ({name})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::ProbeLine;
+
+    fn probe(function: &str, note: Option<&str>) -> ProbeLine {
+        ProbeLine {
+            pid: 4242,
+            object: "/usr/lib/libc.so.6".to_owned(),
+            function: function.to_owned(),
+            offset: 0,
+            attached: note.is_none(),
+            note: note.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn start_names_target_probes_and_what_is_missing() {
+        let line = Start {
+            version: "0.1.0".to_owned(),
+            targets: vec![TargetLine {
+                pid: 4242,
+                comm: "a\u{1b}pi".to_owned(),
+                exe: None,
+            }],
+            probes: vec![
+                probe("malloc", None),
+                probe("free", None),
+                probe("valloc", Some("it is not in the object")),
+            ],
+            stacks: "frame-pointer".to_owned(),
+        };
+        assert_eq!(
+            start(&line),
+            "tracing pid 4242 (a\\u{1b}pi): 2 probes attached, stacks by frame pointer\n  \
+             not attached: valloc in /usr/lib/libc.so.6: it is not in the object\n"
+        );
+    }
+
+    #[test]
+    fn end_says_why_in_one_line() {
+        let of = |reason, exit_code, signal| {
+            end(&End {
+                reason,
+                pid: Some(7),
+                exit_code,
+                signal,
+            })
+        };
+        assert_eq!(
+            of(EndReason::TargetKilled, None, Some(9)),
+            "stopped: pid 7 was killed by signal 9 (SIGKILL)\n"
+        );
+        assert_eq!(
+            of(EndReason::TargetExited, Some(3), None),
+            "stopped: pid 7 exited with code 3\n"
+        );
+        assert_eq!(
+            of(EndReason::TargetExited, None, None),
+            "stopped: pid 7 exited\n"
+        );
+        assert_eq!(
+            of(EndReason::Interrupted, None, None),
+            "stopped: interrupted\n"
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! Reports that the tests of the formats share.
+
+use std::collections::BTreeMap;
+
+use leaktrace_common::loss::Loss;
+
+use crate::report::{Frame, MappedLine, ProcessLine, Report, Site, TotalsLine, Verdict};
+
+fn frame(function: &str, file: Option<(&str, u32)>) -> Frame {
+    Frame {
+        function: Some(function.to_owned()),
+        module: Some("/usr/bin/api".to_owned()),
+        address: 0x0040_1182,
+        offset: Some(0x9),
+        file: file.map(|(file, _)| file.to_owned()),
+        line: file.map(|(_, line)| line),
+        inlined: false,
+    }
+}
+
+fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> Site {
+    Site {
+        id: id.to_owned(),
+        source,
+        live_bytes,
+        live_count: 1_234,
+        allocated_count: 1_300,
+        allocated_bytes: live_bytes + 4_096,
+        growth_bytes_per_s: Some(524_288.0),
+        verdict: Verdict::Leaking,
+        complete: true,
+        truncated: None,
+        frames,
+    }
+}
+
+fn losses() -> BTreeMap<String, u64> {
+    let mut losses: BTreeMap<String, u64> = Loss::ALL
+        .iter()
+        .map(|loss| (loss.name().to_owned(), 0))
+        .collect();
+    losses.insert("stack_truncated".to_owned(), 0);
+    losses
+}
+
+/// A leak with named and inlined frames, a stripped one whose stack is cut, and a mapping.
+pub(super) fn report() -> Report {
+    let leak = site(
+        "9f3c0123456789ab",
+        "heap",
+        12_897_484,
+        vec![
+            frame("leak_a", Some(("src/leak.c", 4))),
+            Frame {
+                inlined: true,
+                offset: None,
+                ..frame("handle", Some(("src/api/handle.c", 120)))
+            },
+            frame("main", Some(("src/main.c", 10))),
+            Frame {
+                module: Some("/usr/lib/x86_64-linux-gnu/libc.so.6".to_owned()),
+                ..frame("__libc_start_main", None)
+            },
+        ],
+    );
+    let stripped = Frame {
+        function: None,
+        module: Some("/opt/vendor/libclosed.so.3".to_owned()),
+        address: 0x7f12_3400_1234,
+        offset: Some(0x1234),
+        ..Frame::default()
+    };
+    let mut cut = site("00ff00ff00ff00ff", "heap", 15_000_000, vec![stripped]);
+    cut.growth_bytes_per_s = Some(-3.25);
+    cut.verdict = Verdict::Steady;
+    cut.live_count = 1;
+    cut.complete = false;
+    cut.truncated = Some("the caller keeps no frame pointer");
+    let mut mapping = site(
+        "abcdef0123456789",
+        "mmap",
+        4_194_304,
+        vec![frame("grow_arena", None), frame("main", None)],
+    );
+    mapping.growth_bytes_per_s = None;
+    mapping.verdict = Verdict::Unknown;
+    mapping.live_count = 3;
+    Report {
+        seq: 1,
+        is_final: false,
+        elapsed_s: 10.0,
+        pid: 4242,
+        comm: "api".to_owned(),
+        process: ProcessLine {
+            rss_bytes: Some(129_394_278),
+            rss_growth_bytes: Some(29_360_128),
+            explained_ratio: Some(0.97),
+        },
+        totals: TotalsLine {
+            live_bytes: 28_660_000,
+            live_count: 1_300,
+            allocated_bytes: 40_000_000,
+            allocated_count: 56_780,
+            freed_bytes: 11_340_000,
+            freed_count: 55_480,
+            unmatched_frees: 87,
+        },
+        mapped: Some(MappedLine {
+            live_bytes: 4_194_304,
+            live_count: 3,
+        }),
+        losses: losses(),
+        sites: vec![leak, cut, mapping],
+        site_count: 15,
+        notices: Vec::new(),
+    }
+}
+
+/// Everything that was allocated is freed.
+pub(super) fn empty() -> Report {
+    Report {
+        is_final: true,
+        seq: 2,
+        process: ProcessLine::default(),
+        totals: TotalsLine {
+            allocated_bytes: 99_000,
+            allocated_count: 1_204,
+            freed_bytes: 99_000,
+            freed_count: 1_204,
+            ..TotalsLine::default()
+        },
+        mapped: None,
+        sites: Vec::new(),
+        site_count: 0,
+        ..report()
+    }
+}
+
+/// Names that try to steer terminals, XML readers and readers of folded stacks.
+pub(super) fn hostile() -> Report {
+    let names = [
+        "<b>&\"']]>",
+        "esc\u{1b}[2J\u{9b}31m",
+        "bidi\u{202e}\u{2066}gpj.exe",
+        "zero\u{200b}\u{feff}width",
+        "line\nbreak;semi 4096",
+        "nul\u{0}\u{ffff}",
+    ];
+    let mut report = report();
+    report.comm = "# <a&\u{1b}\u{202e}> 7".to_owned();
+    let mut frames: Vec<Frame> = names.map(|name| frame(name, Some((name, 1)))).into();
+    for frame in &mut frames {
+        frame.module = Some("/tmp/\u{1b}]0;x\u{7}\n".to_owned());
+    }
+    report.notices = vec!["a notice\u{1b}[31m".to_owned()];
+    report.sites = vec![site("1", "heap", 4096, frames)];
+    report.site_count = 1;
+    report
+}

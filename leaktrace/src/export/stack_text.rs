@@ -1,0 +1,88 @@
+//! A site's frames → indented, aligned lines for people. The full names stay in the JSON lines.
+
+use std::fmt::Write;
+
+use crate::report::{Frame, Site};
+
+use super::columns::{MAX_COLUMNS, pad_right, shorten_middle, width};
+use super::label;
+use super::sanitize::plain;
+
+/// Frames shown of one stack.
+const MAX_FRAMES_SHOWN: usize = 32;
+const INDENT: &str = "      ";
+const GAP: &str = "  ";
+/// Columns of the place (file and line, or module) at most.
+const MAX_PLACE_COLUMNS: usize = 36;
+
+/// A frame in two columns: what runs, and where that is written.
+struct Row {
+    name: String,
+    /// `+0x9`, kept whole when the name is shortened.
+    offset: String,
+    place: String,
+}
+
+/// Appends the stack of a site, innermost frame first.
+pub(super) fn push_stack(out: &mut String, site: &Site) {
+    let rows: Vec<Row> = site.frames.iter().take(MAX_FRAMES_SHOWN).map(row).collect();
+    let widest = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
+    let place_columns = widest(|row| width(&row.place));
+    let room = MAX_COLUMNS - INDENT.len() - GAP.len() - place_columns;
+    let name_columns = widest(|row| width(&row.name) + row.offset.len()).min(room);
+    for row in &rows {
+        let name = shorten_middle(&row.name, name_columns.saturating_sub(row.offset.len()));
+        let called = pad_right(&format!("{name}{}", row.offset), name_columns);
+        let line = format!("{INDENT}{called}{GAP}{}", row.place);
+        push_line(out, line.trim_end());
+    }
+    let hidden = site.frames.len() - rows.len();
+    if hidden > 0 {
+        push_line(out, &format!("{INDENT}… {hidden} more"));
+    }
+    if let Some(why) = site.truncated {
+        let line = format!("{INDENT}(the stack is cut here: {})", plain(why));
+        push_line(out, &shorten_middle(&line, MAX_COLUMNS));
+    } else if site.frames.is_empty() {
+        push_line(out, &format!("{INDENT}(no stack)"));
+    }
+}
+
+fn push_line(out: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{line}");
+}
+
+fn row(frame: &Frame) -> Row {
+    let offset = match (&frame.function, frame.offset) {
+        (Some(function), Some(offset)) if !frame.inlined && !function.is_empty() => {
+            format!("+{offset:#x}")
+        }
+        _ => String::new(),
+    };
+    Row {
+        name: plain(&label::name(frame)).into_owned(),
+        offset,
+        place: place(frame),
+    }
+}
+
+/// Where the frame's code is written; else, for named code, the module that it is in.
+fn place(frame: &Frame) -> String {
+    let named = frame.function.as_deref().is_some_and(|f| !f.is_empty());
+    let place = match (&frame.file, &frame.module) {
+        (Some(file), _) => {
+            let line = frame
+                .line
+                .map(|line| format!(":{line}"))
+                .unwrap_or_default();
+            format!("{}{line}", label::base_name(file))
+        }
+        (None, Some(module)) if named => label::base_name(module).to_owned(),
+        _ => String::new(),
+    };
+    let mark = if frame.inlined { " (inlined)" } else { "" };
+    let room = MAX_PLACE_COLUMNS - mark.len();
+    let place = format!("{}{mark}", shorten_middle(&plain(&place), room));
+    place.trim_start().to_owned()
+}

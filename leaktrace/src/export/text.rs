@@ -1,0 +1,233 @@
+//! A report → text for people: at most 100 columns, aligned, in human units. Every name passes
+//! `sanitize`; nothing is computed but shares.
+
+use std::fmt::Write;
+
+use crate::report::{Report, Site, Verdict};
+
+use super::columns::{pad_right, wrap, wrap_pieces};
+use super::sanitize::plain;
+use super::stack_text::push_stack;
+use super::units;
+
+/// How text may look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// Whether verdicts are coloured: only ever on a terminal.
+    pub colour: bool,
+}
+
+/// The report as text. Ends with an empty line, so that the next one stands apart.
+pub fn report(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    push_header(&mut out, report);
+    if report.sites.is_empty() {
+        out.push_str(&wrap("", &nothing_listed(report)));
+    } else {
+        push_sites(&mut out, report, style);
+        push_unlisted(&mut out, report);
+    }
+    out.push('\n');
+    out
+}
+
+fn push_header(out: &mut String, report: &Report) {
+    let kind = if report.is_final {
+        "final report".to_owned()
+    } else {
+        format!("report {}", report.seq)
+    };
+    let comm = plain(&report.comm);
+    let after = units::elapsed(report.elapsed_s);
+    out.push_str(&wrap(
+        "",
+        &format!("pid {} ({comm}) after {after}, {kind}", report.pid),
+    ));
+    if let Some(rss) = rss(report) {
+        out.push_str(&wrap("  rss   ", &rss));
+    }
+    out.push_str(&wrap("  heap  ", &heap(report)));
+    if let Some(mapped) = &report.mapped {
+        let (bytes, count) = (units::bytes(mapped.live_bytes), mapped.live_count);
+        let text = format!("{bytes} live in {}", units::counted(count, "mapping"));
+        out.push_str(&wrap("  mmap  ", &text));
+    }
+    let lost: Vec<String> = report
+        .losses
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| format!("{} {}", plain(name), units::count(*count)))
+        .collect();
+    if !lost.is_empty() {
+        let lost = lost.join(",\n");
+        out.push_str(&wrap_pieces("  lost  ", lost.lines()));
+    }
+    for notice in &report.notices {
+        out.push_str(&wrap("  note  ", &plain(notice)));
+    }
+}
+
+fn rss(report: &Report) -> Option<String> {
+    let process = &report.process;
+    let mut text = units::bytes(process.rss_bytes?);
+    if let Some(growth) = process.rss_growth_bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", {} since the start", units::signed_bytes(growth));
+    }
+    if let Some(ratio) = process.explained_ratio {
+        let _ = write!(
+            text,
+            ", {:.0}% of it explained by what is live",
+            ratio * 100.0
+        );
+    }
+    Some(text)
+}
+
+fn heap(report: &Report) -> String {
+    let totals = &report.totals;
+    let mut text = format!(
+        "{} live in {} ({} allocated, {} freed)",
+        units::bytes(totals.live_bytes),
+        units::counted(totals.live_count, "block"),
+        units::count(totals.allocated_count),
+        units::count(totals.freed_count),
+    );
+    if totals.unmatched_frees > 0 {
+        let unmatched = units::counted(totals.unmatched_frees, "unmatched free");
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", {unmatched}");
+    }
+    text
+}
+
+/// What was seen, where no site is listed.
+fn nothing_listed(report: &Report) -> String {
+    let totals = &report.totals;
+    let mapped_count = report.mapped.as_ref().map_or(0, |mapped| mapped.live_count);
+    if totals.live_count + mapped_count > 0 {
+        let live = units::counted(totals.live_count + mapped_count, "block");
+        return format!("{live} live, none of them at a site that is listed");
+    }
+    if totals.allocated_count == 0 {
+        let after = units::elapsed(report.elapsed_s);
+        return format!("no allocation was seen in {after}");
+    }
+    let allocated = units::counted(totals.allocated_count, "allocation");
+    if totals.freed_count >= totals.allocated_count {
+        format!("nothing live: {allocated}, all freed")
+    } else {
+        let freed = units::count(totals.freed_count);
+        format!("nothing live: {allocated}, {freed} freed")
+    }
+}
+
+/// The cells of the line above a stack.
+struct Heading {
+    rank: String,
+    rate: String,
+    verdict: Verdict,
+    bytes: String,
+    blocks: String,
+    share: String,
+    id: String,
+}
+
+fn push_sites(out: &mut String, report: &Report, style: Style) {
+    let headings: Vec<Heading> = (1..)
+        .zip(&report.sites)
+        .map(|(rank, site)| heading(rank, site, report))
+        .collect();
+    let widest = |cell: fn(&Heading) -> &str| {
+        headings
+            .iter()
+            .map(|heading| cell(heading).len())
+            .max()
+            .unwrap_or(0)
+    };
+    let (rank, rate) = (widest(|h| &h.rank), widest(|h| &h.rate));
+    let (bytes, blocks) = (widest(|h| &h.bytes), widest(|h| &h.blocks));
+    let share = widest(|h| &h.share);
+    for (h, site) in headings.iter().zip(&report.sites) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "\n{}  {:>rate$}  {}  {:>bytes$} in {}  {:>share$}  id {}",
+            pad_right(&h.rank, rank),
+            h.rate,
+            painted(h.verdict, style),
+            h.bytes,
+            pad_right(&h.blocks, blocks),
+            h.share,
+            h.id,
+        );
+        push_stack(out, site);
+    }
+}
+
+fn heading(rank: usize, site: &Site, report: &Report) -> Heading {
+    let (noun, whole_bytes) = match (site.source, &report.mapped) {
+        ("mmap", Some(mapped)) => ("mapping", mapped.live_bytes),
+        ("mmap", None) => ("mapping", site.live_bytes),
+        _ => ("block", report.totals.live_bytes),
+    };
+    let share = units::share(site.live_bytes, whole_bytes);
+    Heading {
+        rank: format!("#{rank}"),
+        rate: site
+            .growth_bytes_per_s
+            .map_or("? B/s".to_owned(), units::rate),
+        verdict: site.verdict,
+        bytes: units::bytes(site.live_bytes),
+        blocks: units::counted(site.live_count, noun),
+        share: format!("{share} of {}", site.source),
+        id: short_id(&site.id),
+    }
+}
+
+/// The first half of an id: enough to find it among the JSON lines.
+fn short_id(id: &str) -> String {
+    let id = plain(id);
+    match id.char_indices().nth(8) {
+        Some((end, _)) => format!("{}…", &id[..end]),
+        None => id.into_owned(),
+    }
+}
+
+/// The verdict, padded to the longest one, in its colour if there may be one.
+fn painted(verdict: Verdict, style: Style) -> String {
+    let word = format!("{:<9}", verdict.word());
+    let code = match verdict {
+        Verdict::Leaking => "1;31",
+        Verdict::Growing => "33",
+        Verdict::Shrinking => "32",
+        Verdict::Steady | Verdict::Unknown => return word,
+    };
+    if style.colour {
+        format!("\x1b[{code}m{word}\x1b[0m")
+    } else {
+        word
+    }
+}
+
+/// Says how many sites are left out, and what they hold.
+fn push_unlisted(out: &mut String, report: &Report) {
+    let hidden = report.site_count.saturating_sub(report.sites.len() as u64);
+    if hidden == 0 {
+        return;
+    }
+    let mapped_bytes = report.mapped.as_ref().map_or(0, |mapped| mapped.live_bytes);
+    let listed_bytes: u64 = report.sites.iter().map(|site| site.live_bytes).sum();
+    let rest_bytes = (report.totals.live_bytes + mapped_bytes).saturating_sub(listed_bytes);
+    let sites = units::counted(hidden, "more site");
+    let rest = units::bytes(rest_bytes);
+    out.push('\n');
+    out.push_str(&wrap(
+        "",
+        &format!("… {sites} with {rest} live (--top 0 lists all)"),
+    ));
+}
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;

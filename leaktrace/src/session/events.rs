@@ -1,0 +1,41 @@
+//! Takes mapping events from the ring buffer, in order, into the ledgers of their processes.
+
+use leaktrace_common::event::Event;
+use leaktrace_common::loss::Loss;
+
+use super::Session;
+use crate::target::Mappings;
+
+impl Session {
+    /// Applies all waiting events.
+    pub fn take_events(&mut self) {
+        while let Some(item) = self.events.next() {
+            let Some(event) = decode(&item) else { continue };
+            if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
+                ledger.apply(&event);
+            }
+        }
+    }
+
+    /// Whether mapping events were lost since this was asked last; then the ledger of each
+    /// process has to be compared with its mappings ([`Session::reconcile_mapped`]).
+    pub fn mapping_events_lost(&mut self) -> bool {
+        let lost = self.losses.read(Loss::EventLost as usize).count;
+        std::mem::replace(&mut self.events_lost_seen, lost) != lost
+    }
+
+    /// Drops from a process's ledger what it does not map any more.
+    pub fn reconcile_mapped(&mut self, process: u16, mappings: &Mappings) {
+        if let Some(ledger) = self.mapped.get_mut(usize::from(process)) {
+            ledger.keep_only(|address| mappings.containing(address).is_some());
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Event> {
+    if bytes.len() < size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: there are enough bytes, and any bytes are an Event.
+    Some(unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) })
+}

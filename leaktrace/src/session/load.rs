@@ -1,0 +1,219 @@
+//! Turns the BPF object into maps and loaded programs. Attaches nothing.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use aya::maps::{Map, MapData, MapError, RingBuf};
+use aya::programs::{ProgramError, RawTracePoint, UProbe};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use leaktrace_common::limits;
+use leaktrace_common::loss::LOSS_REASONS;
+use leaktrace_common::process::Control;
+
+use super::array::MappedArray;
+use super::attach::Program;
+use super::{Config, Session, kernel, multi};
+
+// aya parses the object in place and needs it aligned.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/leaktrace.bpf.o"));
+
+/// How much the kernel maps hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Live allocations.
+    pub live: u32,
+    /// Distinct stacks.
+    pub stacks: u32,
+    /// Threads that can be inside an allocation function.
+    pub pending: u32,
+    /// Bytes of the ring buffer for mapping events; a power of two, at least a page.
+    pub event_bytes: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            live: limits::DEFAULT_LIVE_ENTRIES,
+            stacks: limits::DEFAULT_STACK_ENTRIES,
+            pending: limits::DEFAULT_PENDING_ENTRIES,
+            event_bytes: limits::DEFAULT_EVENT_BYTES,
+        }
+    }
+}
+
+/// Why the programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel does not let this user load BPF programs.
+    #[error("CAP_BPF and CAP_PERFMON are missing; run with sudo")]
+    NotPermitted,
+    /// aya could not create the maps or parse the object.
+    #[error("the kernel refused the BPF maps: {0}")]
+    Maps(#[source] EbpfError),
+    /// A map could not be used.
+    #[error("BPF map {name}: {reason}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// A program was refused.
+    #[error("the kernel refused the BPF program {name}: {reason}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's words.
+        reason: String,
+    },
+}
+
+impl Session {
+    /// Creates the maps and loads the programs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a map or a program, with its reason.
+    pub fn load(config: &Config) -> Result<Self, LoadError> {
+        let mut ebpf = create_maps(config)?;
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let programs = if kernel::multi_attach_works(&release) {
+            multi::load_programs(OBJECT, &ebpf)?
+        } else {
+            load_for_perf_events(&mut ebpf)?;
+            HashMap::new()
+        };
+        watch_thread_exits(&mut ebpf)?;
+        let logger = if config.debug { aya_log::EbpfLogger::init(&mut ebpf).ok() } else { None };
+        let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
+        control.update(0, |control| control.next_site = limits::MAX_PROCESSES);
+        Ok(Self {
+            links: Vec::new(),
+            programs,
+            logger,
+            control,
+            processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
+            totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
+            losses: mapped_array(&ebpf, "LOSSES", LOSS_REASONS)?,
+            hits: mapped_array(&ebpf, "PROBE_HITS", limits::MAX_PROBED_FUNCTIONS as usize)?,
+            events: event_buffer(&mut ebpf)?,
+            ebpf,
+            stacks: HashMap::new(),
+            mapped: Vec::new(),
+            events_lost_seen: 0,
+        })
+    }
+}
+
+fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
+    let sizes = config.sizes;
+    let site_entries = site_entries(sizes);
+    let exit_code_offset = kernel::task_exit_code_offset().unwrap_or(0);
+    let log_level: u8 = if config.debug { log::Level::Debug as u8 } else { 0 };
+    EbpfLoader::new()
+        // No CO-RE relocations are used, and parsing the kernel's BTF takes 50 ms.
+        .btf(None)
+        .override_global("MIN_SIZE_BYTES", &config.min_size_bytes, true)
+        .override_global("MAX_SIZE_BYTES", &config.max_size_bytes, true)
+        .override_global("SITE_ENTRIES", &site_entries, true)
+        .override_global("TASK_EXIT_CODE_OFFSET", &exit_code_offset, true)
+        .override_global(aya_log::LEVEL, &log_level, true)
+        .map_max_entries("LIVE", sizes.live)
+        .map_max_entries("STACKS", sizes.stacks)
+        .map_max_entries("STACK_SITES", sizes.stacks)
+        .map_max_entries("SITE_TOTALS", site_entries)
+        .map_max_entries("PENDING", sizes.pending)
+        .map_max_entries("EVENTS", sizes.event_bytes)
+        .load(OBJECT)
+        .map_err(|error| {
+            if is_permission(&error) { LoadError::NotPermitted } else { LoadError::Maps(error) }
+        })
+}
+
+/// A site for every stack, and one a process for what has no stack.
+fn site_entries(sizes: Sizes) -> u32 {
+    sizes.stacks.saturating_add(limits::MAX_PROCESSES)
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn load_for_perf_events(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    for program in Program::ALL {
+        let name = program.name();
+        let loaded: Result<(), ProgramError> = ebpf
+            .program_mut(name)
+            .ok_or_else(|| missing(name))?
+            .try_into()
+            .and_then(|program: &mut UProbe| program.load());
+        loaded.map_err(|error| LoadError::Program { name, reason: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// Thread exits give pending slots back and tell the target's exit status. A raw tracepoint needs
+/// neither tracefs nor perf events.
+fn watch_thread_exits(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let name = "thread_exit";
+    let program: &mut RawTracePoint = ebpf
+        .program_mut(name)
+        .ok_or_else(|| missing(name))?
+        .try_into()
+        .map_err(|error: ProgramError| LoadError::Program { name, reason: error.to_string() })?;
+    program
+        .load()
+        .and_then(|()| program.attach("sched_process_exit").map(drop))
+        .map_err(|error| LoadError::Program { name, reason: error.to_string() })
+}
+
+fn missing(name: &'static str) -> LoadError {
+    LoadError::Program { name, reason: "it is not in the object".to_owned() }
+}
+
+/// The data behind any of the map types that the object has.
+pub(super) fn map_data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
+            Some(data)
+        }
+        _ => None,
+    }
+}
+
+fn mapped_array<T: aya::Pod>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    entries: usize,
+) -> Result<MappedArray<T>, LoadError> {
+    let data = ebpf.map(name).and_then(map_data).ok_or_else(|| LoadError::Map {
+        name,
+        reason: "it is not in the object".to_owned(),
+    })?;
+    MappedArray::map(data, entries)
+        .map_err(|error| LoadError::Map { name, reason: format!("failed to map it: {error}") })
+}
+
+fn event_buffer(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
+    let name = "EVENTS";
+    let map = ebpf.take_map(name).ok_or_else(|| LoadError::Map {
+        name,
+        reason: "it is not in the object".to_owned(),
+    })?;
+    RingBuf::try_from(map)
+        .map_err(|error: MapError| LoadError::Map { name, reason: error.to_string() })
+}
+
+/// Programs that were loaded for multi attachment, by name.
+pub(super) type LoadedPrograms = HashMap<&'static str, OwnedFd>;

@@ -1,0 +1,259 @@
+//! Reads what the programs have counted. Totals are summed in the kernel, so that a reading costs
+//! the same however many allocations are live; only ages walk the ledger.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aya::maps::HashMap as BpfHashMap;
+use aya_obj::generated::bpf_cmd;
+use leaktrace_common::ledger::{LiveBlock, LiveKey, SiteTotals};
+use leaktrace_common::limits::{MAX_FRAMES, MAX_MAPPINGS, MAX_PROCESSES};
+use leaktrace_common::mapping::MappingTable;
+use leaktrace_common::process::ProcessState;
+use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
+
+use super::Session;
+use super::load::map_data;
+use super::mapped::MappedLedger;
+use super::syscall::{bpf, no_attributes};
+use crate::snapshot::{Losses, SiteReading, Stack, Totals};
+use crate::target::Mappings;
+
+/// How a traced process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl Session {
+    /// Enters a process into the table and returns its index.
+    ///
+    /// # Errors
+    ///
+    /// When the table is full or the kernel refuses.
+    pub fn add_process(&mut self, tgid: u32, mappings: &Mappings) -> anyhow::Result<u16> {
+        let index = self.mapped.len();
+        if index >= MAX_PROCESSES as usize {
+            bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
+        }
+        let mut traced: BpfHashMap<_, u32, u32> = BpfHashMap::try_from(
+            self.ebpf.map_mut("TRACED").context("BPF map TRACED is missing")?,
+        )?;
+        traced.insert(tgid, u32::try_from(index)?, 0).context("failed to enter the process")?;
+        self.processes.update(index, |state| *state = ProcessState { tgid, ..ProcessState::default() });
+        self.mapped.push(MappedLedger::default());
+        let index = u16::try_from(index)?;
+        self.stacks.insert(site_without_stack(u32::from(index)), (index, Arc::new(no_stack(index))));
+        self.set_mappings(index, mappings)?;
+        Ok(index)
+    }
+
+    /// Gives the stack walk the executable mappings of a process. The half of the table that is
+    /// not in use is written, then the halves are swapped.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
+        let mut table = Box::new(MappingTable::EMPTY);
+        // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
+        let user = mappings.executable().filter(|mapping| mapping.end < 1 << 63);
+        for (index, mapping) in user.take(MAX_MAPPINGS).enumerate() {
+            table.starts[index] = mapping.start;
+            table.ends[index] = mapping.end;
+            table.count += 1;
+        }
+        let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
+        let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
+            self.ebpf.map_mut("MAPPINGS").context("BPF map MAPPINGS is missing")?,
+        )?;
+        tables.set(u32::from(process) * 2 + unused, *table, 0)?;
+        self.processes.update(usize::from(process), |state| {
+            state.mapping_missed = 0;
+            state.mapping_table = unused;
+        });
+        Ok(())
+    }
+
+    /// Whether code was seen to run outside the known mappings of a process.
+    pub fn mappings_are_old(&self, process: u16) -> bool {
+        self.processes.read(usize::from(process)).mapping_missed != 0
+    }
+
+    /// How the process ended, once it has and if the kernel's types are known.
+    pub fn exit_status(&self, process: u16) -> Option<ExitStatus> {
+        let state = self.processes.read(usize::from(process));
+        if state.exited == 0 {
+            return None;
+        }
+        // The layout of a wait status, see wait(2).
+        let signal = (state.exit_code & 0x7f).cast_signed();
+        Some(match signal {
+            0 => ExitStatus::Code(((state.exit_code >> 8) & 0xff).cast_signed()),
+            signal => ExitStatus::Signal(signal),
+        })
+    }
+
+    /// Frees of blocks of this process that the session did not see allocated.
+    pub fn unmatched_frees(&self, process: u16) -> u64 {
+        self.processes.read(usize::from(process)).unmatched_frees
+    }
+
+    /// What was lost so far.
+    pub fn losses(&self) -> Losses {
+        let totals: Vec<_> = (0..self.losses.len()).map(|reason| self.losses.read(reason)).collect();
+        Losses::new(&totals)
+    }
+
+    /// Every site of a process that has allocated. With `older`, live blocks younger than that
+    /// are left out, which walks the ledger.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be read.
+    pub fn sites(&mut self, process: u16, older: Duration) -> anyhow::Result<Vec<SiteReading>> {
+        self.load_stacks()?;
+        let aged = if older.is_zero() { None } else { Some(self.live_older_than(process, older)?) };
+        let mapped: HashMap<u32, Totals> = match self.mapped.get(usize::from(process)) {
+            Some(ledger) => ledger.totals().collect(),
+            None => HashMap::new(),
+        };
+        let mut sites = Vec::with_capacity(self.stacks.len());
+        for (index, (owner, stack)) in &self.stacks {
+            if *owner != process {
+                continue;
+            }
+            let mut totals = match stack.source {
+                Source::Heap => self.heap_totals(*index),
+                Source::Mmap => mapped.get(index).copied().unwrap_or_default(),
+            };
+            if let (Some(aged), Source::Heap) = (&aged, stack.source) {
+                (totals.live_bytes, totals.live_count) = aged.get(index).copied().unwrap_or((0, 0));
+            }
+            if totals.allocated_count > 0 {
+                sites.push(SiteReading { index: *index, stack: Arc::clone(stack), totals });
+            }
+        }
+        sites.sort_unstable_by_key(|site| site.index);
+        Ok(sites)
+    }
+
+    /// The freed side is read first: what is freed in between was allocated before, so live is
+    /// never negative.
+    fn heap_totals(&self, site: u32) -> Totals {
+        let place = self.totals.place(site as usize);
+        // SAFETY: `place` is inside the mapping; each word is read once, in this order.
+        let totals = unsafe {
+            let freed_bytes = (&raw const (*place).freed_bytes).read_volatile();
+            let freed_count = (&raw const (*place).freed_count).read_volatile();
+            SiteTotals {
+                allocated_bytes: (&raw const (*place).allocated_bytes).read_volatile(),
+                allocated_count: (&raw const (*place).allocated_count).read_volatile(),
+                freed_bytes,
+                freed_count,
+            }
+        };
+        Totals {
+            live_bytes: totals.allocated_bytes.saturating_sub(totals.freed_bytes),
+            live_count: totals.allocated_count.saturating_sub(totals.freed_count),
+            allocated_bytes: totals.allocated_bytes,
+            allocated_count: totals.allocated_count,
+            freed_bytes: totals.freed_bytes,
+            freed_count: totals.freed_count,
+        }
+    }
+
+    /// Reads the frames of sites that are new since the last reading.
+    fn load_stacks(&mut self) -> anyhow::Result<()> {
+        let handed_out = (self.control.read(0).next_site as usize).min(self.totals.len());
+        let records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
+            self.ebpf.map("STACKS").context("BPF map STACKS is missing")?,
+        )?;
+        for index in MAX_PROCESSES..u32::try_from(handed_out)? {
+            if self.stacks.contains_key(&index) {
+                continue;
+            }
+            // Absent: being stored right now, or given up by the CPU that lost a race.
+            if let Ok(record) = records.get(&index, 0) {
+                let stack = Arc::new(decode(&record));
+                self.stacks.insert(index, (record.process, stack));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes and blocks by site that have been live for longer than `age`.
+    fn live_older_than(
+        &self,
+        process: u16,
+        age: Duration,
+    ) -> anyhow::Result<HashMap<u32, (u64, u64)>> {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now_ns = u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?;
+        let latest_ns = now_ns.saturating_sub(u64::try_from(age.as_nanos())?);
+        let mut sums: HashMap<u32, (u64, u64)> = HashMap::new();
+        self.walk_live(|key, block| {
+            if key.process == u32::from(process) && block.at_ns <= latest_ns {
+                let sum = sums.entry(block.site).or_default();
+                sum.0 += block.size_bytes;
+                sum.1 += 1;
+            }
+        })?;
+        Ok(sums)
+    }
+
+    /// Visits every live block, in batches. Blocks that come or go meanwhile may be missed.
+    fn walk_live(&self, mut visit: impl FnMut(&LiveKey, &LiveBlock)) -> anyhow::Result<()> {
+        const BATCH: usize = 16 * 1024;
+        let map = self.ebpf.map("LIVE").and_then(map_data).context("BPF map LIVE is missing")?;
+        let mut keys = vec![LiveKey::default(); BATCH];
+        let mut blocks = vec![LiveBlock::default(); BATCH];
+        let (mut position, mut next) = ([0u8; 16], [0u8; 16]);
+        let mut first = true;
+        loop {
+            let mut attributes = no_attributes();
+            attributes.batch.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
+            attributes.batch.in_batch = if first { 0 } else { position.as_mut_ptr() as u64 };
+            attributes.batch.out_batch = next.as_mut_ptr() as u64;
+            attributes.batch.keys = keys.as_mut_ptr() as u64;
+            attributes.batch.values = blocks.as_mut_ptr() as u64;
+            attributes.batch.count = u32::try_from(BATCH)?;
+            let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attributes);
+            // SAFETY: the kernel has written the number of entries into this variant.
+            let count = unsafe { attributes.batch.count } as usize;
+            let end = match result {
+                Ok(_) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Err(error) => return Err(error).context("failed to read the live allocations"),
+            };
+            for (key, block) in keys.iter().zip(&blocks).take(count) {
+                visit(key, block);
+            }
+            if end {
+                return Ok(());
+            }
+            (position, first) = (next, false);
+        }
+    }
+}
+
+fn no_stack(process: u16) -> Stack {
+    Stack { id: u64::from(process), source: Source::Heap, end: StackEnd::Unreadable, frames: Vec::new() }
+}
+
+fn decode(record: &StackRecord) -> Stack {
+    let depth = (record.depth as usize).min(MAX_FRAMES);
+    Stack {
+        id: record.hash,
+        source: Source::from_number(u32::from(record.source)),
+        end: StackEnd::from_number(u32::from(record.end)),
+        frames: record.frames[..depth].to_vec(),
+    }
+}
+
