@@ -17,7 +17,11 @@ pub struct MappingTable {
 
 impl MappingTable {
     /// A table without mappings.
-    pub const EMPTY: Self = Self { count: 0, starts: [0; MAX_MAPPINGS], ends: [0; MAX_MAPPINGS] };
+    pub const EMPTY: Self = Self {
+        count: 0,
+        starts: [0; MAX_MAPPINGS],
+        ends: [0; MAX_MAPPINGS],
+    };
 }
 
 /// Index of the last mapping that starts at or below `address`; 0 when there is none, so the
@@ -33,7 +37,9 @@ pub fn search(table: &MappingTable, address: u64) -> usize {
         let candidate = (at + step) & (MAX_MAPPINGS as u64 - 1);
         // Negative, top bit 1, exactly if candidate < count, and exactly if start <= address.
         let exists = candidate.wrapping_sub(table.count);
-        let below = table.starts[candidate as usize].wrapping_sub(address).wrapping_sub(1);
+        let below = table.starts[candidate as usize]
+            .wrapping_sub(address)
+            .wrapping_sub(1);
         at += ((exists & below) >> 63) * step;
         step /= 2;
     }

@@ -31,7 +31,11 @@ pub struct Control {
     pub armed: u32,
     /// Sites handed out so far; the next one gets this index. Advanced by the programs.
     pub next_site: u32,
+    /// Offset of `exit_code` in the kernel's `task_struct`; 0 when unknown. Set before `armed`.
+    pub task_exit_code_offset: u32,
+    /// Always zero.
+    pub padding: u32,
 }
 
 const _: () = assert!(size_of::<ProcessState>() == 40);
-const _: () = assert!(size_of::<Control>() == 8);
+const _: () = assert!(size_of::<Control>() == 16);

@@ -29,10 +29,6 @@ pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
 pub static SITE_ENTRIES: Global<u32> = Global::new(limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES);
 
-/// Offset of `exit_code` in the kernel's `task_struct`, from its BTF; 0 when unknown.
-#[unsafe(no_mangle)]
-pub static TASK_EXIT_CODE_OFFSET: Global<u32> = Global::new(0);
-
 /// Key: always 0. Written by user space (`armed`) and programs (`next_site`).
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::programs::RawTracePointContext;
 
-use crate::maps::{PENDING, PROCESSES, TASK_EXIT_CODE_OFFSET, TRACED};
+use crate::maps::{CONTROL, PENDING, PROCESSES, TRACED};
 use crate::{atomic, pending};
 
 /// Counts a free of a block that the ledger does not have.
@@ -43,7 +43,11 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     let Some(state) = PROCESSES.get_ptr_mut(process) else {
         return;
     };
-    let offset = TASK_EXIT_CODE_OFFSET.load();
+    let Some(control) = CONTROL.get_ptr(0) else {
+        return;
+    };
+    // SAFETY: the pointer is a live map value.
+    let offset = unsafe { (*control).task_exit_code_offset };
     if offset == 0 {
         return;
     }

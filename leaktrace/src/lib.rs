@@ -5,19 +5,21 @@
 //!
 //! [`target`] (the process, its mappings and objects) → [`allocators`] (which functions allocate)
 //! → [`probes`] (where to put which probe) → [`session`] (the kernel side) → [`snapshot`] (one
-//! reading) → [`analysis`] (what grows) → [`symbolize`] (names) → [`report`] → [`export`] (bytes).
+//! reading) → [`analysis`] (what grows) → [`symbolize`] (names) → [`report`], made by [`compose`] → [`export`] (bytes).
 //!
 //! [`run`] is the list of these stages, [`cli`] turns arguments into its configuration, and
 //! [`preflight`] says beforehand whether this machine can trace.
 
 pub mod allocators;
 pub mod analysis;
-// pub mod cli;
+pub mod cli;
+pub mod compose;
+pub mod diagnostics;
 pub mod export;
-// pub mod preflight;
+pub mod preflight;
 pub mod probes;
 pub mod report;
-// pub mod run;
+pub mod run;
 pub mod session;
 pub mod snapshot;
 pub mod symbolize;

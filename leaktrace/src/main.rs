@@ -1,3 +1,38 @@
-//! The command line program.
+//! The command line program: arguments in, exit code out.
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use leaktrace::cli::{Cli, Command};
+use leaktrace::preflight::Preflight;
+use leaktrace::run::{self, Outcome};
+
+/// A site was judged leaking, and the user asked to be told so.
+const LEAK_FOUND: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    leaktrace::diagnostics::install(cli.trace.verbose);
+    if let Some(Command::Doctor) = cli.command {
+        return doctor();
+    }
+    match run::trace(&cli.trace) {
+        Ok(Outcome::LeakFound) if cli.trace.fail_on_leak => ExitCode::from(LEAK_FOUND),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, whatever the layers below have said.
+            let line = format!("{error:#}").replace('\n', " ");
+            let _ = writeln!(std::io::stderr(), "leaktrace: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn doctor() -> ExitCode {
+    let preflight = Preflight::check();
+    match std::io::stdout().write_all(preflight.render_doctor().as_bytes()) {
+        Ok(()) => ExitCode::from(preflight.exit_code()),
+        Err(_) => ExitCode::FAILURE,
+    }
+}

@@ -84,6 +84,8 @@ pub struct Report {
     pub mapped: Option<MappedLine>,
     /// Every way in which the numbers could be short, zero where nothing was lost.
     pub losses: std::collections::BTreeMap<String, u64>,
+    /// Bytes asked for in the calls that were lost, by the same reasons where a size is known.
+    pub lost_bytes: std::collections::BTreeMap<String, u64>,
     /// Sites that have something live, the top one first.
     pub sites: Vec<Site>,
     /// Sites with something live, listed or not.

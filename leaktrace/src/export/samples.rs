@@ -110,6 +110,7 @@ pub(super) fn report() -> Report {
             live_count: 3,
         }),
         losses: losses(),
+        lost_bytes: BTreeMap::new(),
         sites: vec![leak, cut, mapping],
         site_count: 15,
         notices: Vec::new(),

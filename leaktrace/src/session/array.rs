@@ -41,7 +41,12 @@ impl<T: Pod> MappedArray<T> {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, length_bytes, entries, values: PhantomData })
+        Ok(Self {
+            start,
+            length_bytes,
+            entries,
+            values: PhantomData,
+        })
     }
 
     /// The kernel rounds values of an array up to 8 bytes.

@@ -10,45 +10,25 @@ use aya::programs::{ProgramError, UProbe};
 
 use super::Session;
 use super::multi::{self, Points};
+use crate::probes::{Point, Program, Role};
 
 /// The programs that a plan can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Program {
-    /// Entry of a function that frees.
-    FreeEnter,
-    /// Entry of a function that allocates.
-    AllocateEnter,
-    /// Return from a function that allocates.
-    AllocateReturn,
-    /// Entry of mmap and its family.
-    MappingEnter,
-    /// Return from mmap and its family.
-    MappingReturn,
-}
+pub(super) const PROGRAMS: [Program; 5] = [
+    Program::FreeEnter,
+    Program::AllocateReturn,
+    Program::AllocateEnter,
+    Program::MappingReturn,
+    Program::MappingEnter,
+];
 
-impl Program {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::FreeEnter,
-        Self::AllocateEnter,
-        Self::AllocateReturn,
-        Self::MappingEnter,
-        Self::MappingReturn,
-    ];
-
-    /// Name in the BPF object.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::FreeEnter => "free_enter",
-            Self::AllocateEnter => "allocate_enter",
-            Self::AllocateReturn => "allocate_return",
-            Self::MappingEnter => "mapping_enter",
-            Self::MappingReturn => "mapping_return",
-        }
-    }
-
-    const fn runs_at_return(self) -> bool {
-        matches!(self, Self::AllocateReturn | Self::MappingReturn)
+/// Name of a program in the BPF object.
+pub(super) const fn program_name(program: Program) -> &'static str {
+    match program {
+        Program::FreeEnter => "free_enter",
+        Program::AllocateEnter => "allocate_enter",
+        Program::AllocateReturn => "allocate_return",
+        Program::MappingEnter => "mapping_enter",
+        Program::MappingReturn => "mapping_return",
     }
 }
 
@@ -67,11 +47,14 @@ pub enum AttachError {
 /// for perf events, which needs the program to be asked.
 pub(super) enum Link {
     Multi(OwnedFd),
-    Perf { program: Program, id: aya::programs::uprobe::UProbeLinkId },
+    Perf {
+        program: Program,
+        id: aya::programs::uprobe::UProbeLinkId,
+    },
 }
 
 impl Session {
-    /// Attaches a program to points (file offset, cookie) of the object behind `path`, for hits
+    /// Attaches a program to points of the object behind `path`, for hits
     /// by the process `tgid`.
     ///
     /// # Errors
@@ -82,17 +65,20 @@ impl Session {
         program: Program,
         path: &str,
         tgid: u32,
-        points: &[(u64, u64)],
+        points: &[Point],
     ) -> Result<(), AttachError> {
-        match self.programs.get(program.name()) {
+        match self.programs.get(program_name(program)) {
             Some(fd) => {
-                let (offsets, cookies): (Vec<u64>, Vec<u64>) = points.iter().copied().unzip();
+                let (offsets, cookies): (Vec<u64>, Vec<u64>) = points
+                    .iter()
+                    .map(|point| (point.file_offset, point.cookie))
+                    .unzip();
                 let points = Points {
                     path,
                     tgid,
                     offsets: &offsets,
                     cookies: &cookies,
-                    at_return: program.runs_at_return(),
+                    at_return: program.role() == Role::Return,
                 };
                 let link = multi::link(fd, &points).map_err(|error| refused(&error))?;
                 self.links.push(Link::Multi(link));
@@ -108,11 +94,11 @@ impl Session {
             match link {
                 Link::Multi(fd) => drop(fd),
                 Link::Perf { program, id } => {
-                    let program: Result<&mut UProbe, _> = match self.ebpf.program_mut(program.name())
-                    {
-                        Some(program) => program.try_into(),
-                        None => continue,
-                    };
+                    let program: Result<&mut UProbe, _> =
+                        match self.ebpf.program_mut(program_name(program)) {
+                            Some(program) => program.try_into(),
+                            None => continue,
+                        };
                     if let Ok(program) = program {
                         // A probe that is gone already needs no detaching.
                         let _ = program.detach(id);
@@ -127,17 +113,17 @@ impl Session {
         program: Program,
         path: &str,
         tgid: u32,
-        points: &[(u64, u64)],
+        points: &[Point],
     ) -> Result<(), AttachError> {
         let tgid = NonZeroU32::new(tgid).ok_or(AttachError::ProcessExited)?;
-        for (file_offset, cookie) in points {
+        for place in points {
             let point = UProbeAttachPoint {
-                location: UProbeAttachLocation::AbsoluteOffset(*file_offset),
-                cookie: Some(*cookie),
+                location: UProbeAttachLocation::AbsoluteOffset(place.file_offset),
+                cookie: Some(place.cookie),
             };
             let loaded: &mut UProbe = self
                 .ebpf
-                .program_mut(program.name())
+                .program_mut(program_name(program))
                 .ok_or_else(|| AttachError::Refused("program is not loaded".to_owned()))?
                 .try_into()
                 .map_err(|error: ProgramError| AttachError::Refused(error.to_string()))?;

@@ -12,7 +12,7 @@ use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::process::Control;
 
 use super::array::MappedArray;
-use super::attach::Program;
+use super::attach::{PROGRAMS, program_name};
 use super::{Config, Session, kernel, multi};
 
 // aya parses the object in place and needs it aligned.
@@ -77,8 +77,13 @@ impl Session {
     ///
     /// When the kernel refuses a map or a program, with its reason.
     pub fn load(config: &Config) -> Result<Self, LoadError> {
+        // Reading the kernel's types takes 150 ms, so it goes on beside loading and attaching.
+        let exit_code_offset = std::thread::spawn(kernel::task_exit_code_offset);
         let mut ebpf = create_maps(config)?;
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let release = rustix::system::uname()
+            .release()
+            .to_string_lossy()
+            .into_owned();
         let programs = if kernel::multi_attach_works(&release) {
             multi::load_programs(OBJECT, &ebpf)?
         } else {
@@ -86,7 +91,11 @@ impl Session {
             HashMap::new()
         };
         watch_thread_exits(&mut ebpf)?;
-        let logger = if config.debug { aya_log::EbpfLogger::init(&mut ebpf).ok() } else { None };
+        let logger = if config.debug {
+            aya_log::EbpfLogger::init(&mut ebpf).ok()
+        } else {
+            None
+        };
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
         control.update(0, |control| control.next_site = limits::MAX_PROCESSES);
         Ok(Self {
@@ -94,6 +103,7 @@ impl Session {
             programs,
             logger,
             control,
+            exit_code_offset: Some(exit_code_offset),
             processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
             totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
             losses: mapped_array(&ebpf, "LOSSES", LOSS_REASONS)?,
@@ -110,15 +120,17 @@ impl Session {
 fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
     let sizes = config.sizes;
     let site_entries = site_entries(sizes);
-    let exit_code_offset = kernel::task_exit_code_offset().unwrap_or(0);
-    let log_level: u8 = if config.debug { log::Level::Debug as u8 } else { 0 };
+    let log_level: u8 = if config.debug {
+        log::Level::Debug as u8
+    } else {
+        0
+    };
     EbpfLoader::new()
         // No CO-RE relocations are used, and parsing the kernel's BTF takes 50 ms.
         .btf(None)
         .override_global("MIN_SIZE_BYTES", &config.min_size_bytes, true)
         .override_global("MAX_SIZE_BYTES", &config.max_size_bytes, true)
         .override_global("SITE_ENTRIES", &site_entries, true)
-        .override_global("TASK_EXIT_CODE_OFFSET", &exit_code_offset, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("LIVE", sizes.live)
         .map_max_entries("STACKS", sizes.stacks)
@@ -128,7 +140,11 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .map_max_entries("EVENTS", sizes.event_bytes)
         .load(OBJECT)
         .map_err(|error| {
-            if is_permission(&error) { LoadError::NotPermitted } else { LoadError::Maps(error) }
+            if is_permission(&error) {
+                LoadError::NotPermitted
+            } else {
+                LoadError::Maps(error)
+            }
         })
 }
 
@@ -151,14 +167,17 @@ fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn load_for_perf_events(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    for program in Program::ALL {
-        let name = program.name();
+    for program in PROGRAMS {
+        let name = program_name(program);
         let loaded: Result<(), ProgramError> = ebpf
             .program_mut(name)
             .ok_or_else(|| missing(name))?
             .try_into()
             .and_then(|program: &mut UProbe| program.load());
-        loaded.map_err(|error| LoadError::Program { name, reason: error.to_string() })?;
+        loaded.map_err(|error| LoadError::Program {
+            name,
+            reason: error.to_string(),
+        })?;
     }
     Ok(())
 }
@@ -171,15 +190,24 @@ fn watch_thread_exits(ebpf: &mut Ebpf) -> Result<(), LoadError> {
         .program_mut(name)
         .ok_or_else(|| missing(name))?
         .try_into()
-        .map_err(|error: ProgramError| LoadError::Program { name, reason: error.to_string() })?;
+        .map_err(|error: ProgramError| LoadError::Program {
+            name,
+            reason: error.to_string(),
+        })?;
     program
         .load()
         .and_then(|()| program.attach("sched_process_exit").map(drop))
-        .map_err(|error| LoadError::Program { name, reason: error.to_string() })
+        .map_err(|error| LoadError::Program {
+            name,
+            reason: error.to_string(),
+        })
 }
 
 fn missing(name: &'static str) -> LoadError {
-    LoadError::Program { name, reason: "it is not in the object".to_owned() }
+    LoadError::Program {
+        name,
+        reason: "it is not in the object".to_owned(),
+    }
 }
 
 /// The data behind any of the map types that the object has.
@@ -197,12 +225,17 @@ fn mapped_array<T: aya::Pod>(
     name: &'static str,
     entries: usize,
 ) -> Result<MappedArray<T>, LoadError> {
-    let data = ebpf.map(name).and_then(map_data).ok_or_else(|| LoadError::Map {
+    let data = ebpf
+        .map(name)
+        .and_then(map_data)
+        .ok_or_else(|| LoadError::Map {
+            name,
+            reason: "it is not in the object".to_owned(),
+        })?;
+    MappedArray::map(data, entries).map_err(|error| LoadError::Map {
         name,
-        reason: "it is not in the object".to_owned(),
-    })?;
-    MappedArray::map(data, entries)
-        .map_err(|error| LoadError::Map { name, reason: format!("failed to map it: {error}") })
+        reason: format!("failed to map it: {error}"),
+    })
 }
 
 fn event_buffer(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
@@ -211,8 +244,10 @@ fn event_buffer(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
         name,
         reason: "it is not in the object".to_owned(),
     })?;
-    RingBuf::try_from(map)
-        .map_err(|error: MapError| LoadError::Map { name, reason: error.to_string() })
+    RingBuf::try_from(map).map_err(|error: MapError| LoadError::Map {
+        name,
+        reason: error.to_string(),
+    })
 }
 
 /// Programs that were loaded for multi attachment, by name.

@@ -86,8 +86,20 @@ impl MappedLedger {
         self.cut(start, length);
         let mapping = self.next_mapping;
         self.next_mapping += 1;
-        self.origins.insert(mapping, Origin { site, left_bytes: length });
-        self.pieces.insert(start, Piece { end: start + length, mapping });
+        self.origins.insert(
+            mapping,
+            Origin {
+                site,
+                left_bytes: length,
+            },
+        );
+        self.pieces.insert(
+            start,
+            Piece {
+                end: start + length,
+                mapping,
+            },
+        );
         let totals = self.totals.entry(site).or_default();
         totals.allocated_bytes += length;
         totals.allocated_count += 1;
@@ -127,7 +139,13 @@ impl MappedLedger {
         for (piece_start, piece) in touched {
             self.pieces.remove(&piece_start);
             if piece_start < start {
-                self.pieces.insert(piece_start, Piece { end: start, ..piece });
+                self.pieces.insert(
+                    piece_start,
+                    Piece {
+                        end: start,
+                        ..piece
+                    },
+                );
             }
             if piece.end > end {
                 self.pieces.insert(end, piece);
@@ -140,7 +158,9 @@ impl MappedLedger {
     }
 
     fn count_taken(&mut self, mapping: u64, bytes: u64) {
-        let Some(origin) = self.origins.get_mut(&mapping) else { return };
+        let Some(origin) = self.origins.get_mut(&mapping) else {
+            return;
+        };
         origin.left_bytes -= bytes;
         let totals = self.totals.entry(origin.site).or_default();
         totals.freed_bytes += bytes;
@@ -150,7 +170,9 @@ impl MappedLedger {
     }
 
     fn put_back(&mut self, start: u64, piece: Piece) {
-        let Some(origin) = self.origins.get_mut(&piece.mapping) else { return };
+        let Some(origin) = self.origins.get_mut(&piece.mapping) else {
+            return;
+        };
         let bytes = piece.end - start;
         let totals = self.totals.entry(origin.site).or_default();
         totals.freed_bytes -= bytes;
@@ -163,7 +185,9 @@ impl MappedLedger {
 }
 
 fn page_align(bytes: u64) -> u64 {
-    bytes.checked_next_multiple_of(PAGE_BYTES).unwrap_or(u64::MAX - PAGE_BYTES + 1)
+    bytes
+        .checked_next_multiple_of(PAGE_BYTES)
+        .unwrap_or(u64::MAX - PAGE_BYTES + 1)
 }
 
 #[cfg(test)]
@@ -173,11 +197,20 @@ mod tests {
     const PAGE: u64 = PAGE_BYTES;
 
     fn event(kind: EventKind, address: u64, size_bytes: u64) -> Event {
-        Event { kind: kind as u32, tid: 7, site: 1, address, size_bytes, ..Event::default() }
+        Event {
+            kind: kind as u32,
+            tid: 7,
+            site: 1,
+            address,
+            size_bytes,
+            ..Event::default()
+        }
     }
 
     fn live(ledger: &MappedLedger) -> (u64, u64) {
-        ledger.totals().fold((0, 0), |sum, (_, t)| (sum.0 + t.live_bytes, sum.1 + t.live_count))
+        ledger.totals().fold((0, 0), |sum, (_, t)| {
+            (sum.0 + t.live_bytes, sum.1 + t.live_count)
+        })
     }
 
     fn unmap(ledger: &mut MappedLedger, address: u64, size_bytes: u64) {
@@ -219,9 +252,15 @@ mod tests {
     fn a_fixed_mapping_replaces_what_was_there() {
         let mut ledger = MappedLedger::default();
         ledger.apply(&event(EventKind::Mapped, 0x10000, 4 * PAGE));
-        ledger.apply(&Event { site: 2, ..event(EventKind::Mapped, 0x10000 + PAGE, PAGE) });
+        ledger.apply(&Event {
+            site: 2,
+            ..event(EventKind::Mapped, 0x10000 + PAGE, PAGE)
+        });
         assert_eq!(live(&ledger), (4 * PAGE, 2));
-        let of_two = ledger.totals().find(|(site, _)| *site == 2).map(|(_, t)| t.live_bytes);
+        let of_two = ledger
+            .totals()
+            .find(|(site, _)| *site == 2)
+            .map(|(_, t)| t.live_bytes);
         assert_eq!(of_two, Some(PAGE));
     }
 
@@ -240,7 +279,10 @@ mod tests {
     fn a_moved_mapping_keeps_its_site_and_its_new_length() {
         let mut ledger = MappedLedger::default();
         ledger.apply(&event(EventKind::Mapped, 0x10000, 2 * PAGE));
-        let old = Event { old_size_bytes: 2 * PAGE, ..event(EventKind::Remapping, 0x10000, 8 * PAGE) };
+        let old = Event {
+            old_size_bytes: 2 * PAGE,
+            ..event(EventKind::Remapping, 0x10000, 8 * PAGE)
+        };
         ledger.apply(&old);
         ledger.apply(&Event {
             kind: EventKind::Remapped as u32,
@@ -249,16 +291,27 @@ mod tests {
             ..old
         });
         assert_eq!(live(&ledger), (8 * PAGE, 1));
-        assert!(ledger.totals().all(|(site, t)| site == 1 || t.live_bytes == 0));
+        assert!(
+            ledger
+                .totals()
+                .all(|(site, t)| site == 1 || t.live_bytes == 0)
+        );
     }
 
     #[test]
     fn what_was_mapped_before_the_session_stays_out() {
         let mut ledger = MappedLedger::default();
         unmap(&mut ledger, 0x10000, PAGE);
-        let old = Event { old_size_bytes: PAGE, ..event(EventKind::Remapping, 0x50000, 2 * PAGE) };
+        let old = Event {
+            old_size_bytes: PAGE,
+            ..event(EventKind::Remapping, 0x50000, 2 * PAGE)
+        };
         ledger.apply(&old);
-        ledger.apply(&Event { kind: EventKind::Remapped as u32, address: 0x90000, ..old });
+        ledger.apply(&Event {
+            kind: EventKind::Remapped as u32,
+            address: 0x90000,
+            ..old
+        });
         assert_eq!(live(&ledger), (0, 0));
     }
 }

@@ -11,7 +11,7 @@ use aya::Ebpf;
 use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_prog_type};
 use aya_obj::{Function, Object};
 
-use super::attach::Program;
+use super::attach::{PROGRAMS, program_name};
 use super::load::{LoadError, LoadedPrograms, map_data};
 use super::syscall::{bpf_fd, no_attributes};
 
@@ -41,8 +41,8 @@ pub(super) fn load_programs(data: &[u8], ebpf: &Ebpf) -> Result<LoadedPrograms, 
     let types = load_types(&mut object)?;
     relocate(&mut object, ebpf)?;
     let mut programs = HashMap::new();
-    for program in Program::ALL {
-        let name = program.name();
+    for program in PROGRAMS {
+        let name = program_name(program);
         let function = object
             .programs
             .get(name)
@@ -80,14 +80,20 @@ pub(super) fn link(program: &OwnedFd, points: &Points<'_>) -> io::Result<OwnedFd
 }
 
 fn damaged(reason: &dyn std::fmt::Display) -> LoadError {
-    LoadError::Program { name: "object", reason: format!("it is damaged: {reason}") }
+    LoadError::Program {
+        name: "object",
+        reason: format!("it is damaged: {reason}"),
+    }
 }
 
 /// Gives the object's BTF to the kernel: callbacks of bpf_loop need it.
 fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, LoadError> {
-    let Some(features) = aya::features().btf() else { return Ok(None) };
-    let Some(types) =
-        object.fixup_and_sanitize_btf(features).map_err(|error| damaged(&error))?
+    let Some(features) = aya::features().btf() else {
+        return Ok(None);
+    };
+    let Some(types) = object
+        .fixup_and_sanitize_btf(features)
+        .map_err(|error| damaged(&error))?
     else {
         return Ok(None);
     };
@@ -99,18 +105,29 @@ fn load_types(object: &mut Object) -> Result<Option<OwnedFd>, LoadError> {
     load.btf_size = u32::try_from(bytes.len()).map_err(|error| damaged(&error))?;
     bpf_fd(bpf_cmd::BPF_BTF_LOAD, &mut attributes)
         .map(Some)
-        .map_err(|error| LoadError::Program { name: "BTF", reason: error.to_string() })
+        .map_err(|error| LoadError::Program {
+            name: "BTF",
+            reason: error.to_string(),
+        })
 }
 
 fn relocate(object: &mut Object, ebpf: &Ebpf) -> Result<(), LoadError> {
     let maps = std::mem::take(&mut object.maps);
-    let text = object.functions.keys().map(|(section, _)| *section).collect();
+    let text = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
     let fds = maps.iter().filter_map(|(name, map)| {
         let data = ebpf.map(name).and_then(map_data)?;
         Some((name.as_str(), data.fd().as_fd().as_raw_fd(), map))
     });
-    object.relocate_maps(fds, &text).map_err(|error| damaged(&error))?;
-    object.relocate_calls(&text).map_err(|error| damaged(&error))?;
+    object
+        .relocate_maps(fds, &text)
+        .map_err(|error| damaged(&error))?;
+    object
+        .relocate_calls(&text)
+        .map_err(|error| damaged(&error))?;
     object.sanitize_functions(aya::features());
     Ok(())
 }
@@ -179,6 +196,9 @@ fn last_lines(log: &[u8]) -> String {
     if std::env::var_os("LEAKTRACE_VERIFIER_LOG").is_some() {
         return text.into_owned();
     }
-    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("processed ")).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("processed "))
+        .collect();
     lines[lines.len().saturating_sub(2)..].join("; ")
 }

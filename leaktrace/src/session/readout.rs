@@ -43,13 +43,25 @@ impl Session {
             bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
         }
         let mut traced: BpfHashMap<_, u32, u32> = BpfHashMap::try_from(
-            self.ebpf.map_mut("TRACED").context("BPF map TRACED is missing")?,
+            self.ebpf
+                .map_mut("TRACED")
+                .context("BPF map TRACED is missing")?,
         )?;
-        traced.insert(tgid, u32::try_from(index)?, 0).context("failed to enter the process")?;
-        self.processes.update(index, |state| *state = ProcessState { tgid, ..ProcessState::default() });
+        traced
+            .insert(tgid, u32::try_from(index)?, 0)
+            .context("failed to enter the process")?;
+        self.processes.update(index, |state| {
+            *state = ProcessState {
+                tgid,
+                ..ProcessState::default()
+            }
+        });
         self.mapped.push(MappedLedger::default());
         let index = u16::try_from(index)?;
-        self.stacks.insert(site_without_stack(u32::from(index)), (index, Arc::new(no_stack(index))));
+        self.stacks.insert(
+            site_without_stack(u32::from(index)),
+            (index, Arc::new(no_stack(index))),
+        );
         self.set_mappings(index, mappings)?;
         Ok(index)
     }
@@ -63,7 +75,9 @@ impl Session {
     pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
         let mut table = Box::new(MappingTable::EMPTY);
         // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
-        let user = mappings.executable().filter(|mapping| mapping.end < 1 << 63);
+        let user = mappings
+            .executable()
+            .filter(|mapping| mapping.end < 1 << 63);
         for (index, mapping) in user.take(MAX_MAPPINGS).enumerate() {
             table.starts[index] = mapping.start;
             table.ends[index] = mapping.end;
@@ -71,7 +85,9 @@ impl Session {
         }
         let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
         let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
-            self.ebpf.map_mut("MAPPINGS").context("BPF map MAPPINGS is missing")?,
+            self.ebpf
+                .map_mut("MAPPINGS")
+                .context("BPF map MAPPINGS is missing")?,
         )?;
         tables.set(u32::from(process) * 2 + unused, *table, 0)?;
         self.processes.update(usize::from(process), |state| {
@@ -107,7 +123,9 @@ impl Session {
 
     /// What was lost so far.
     pub fn losses(&self) -> Losses {
-        let totals: Vec<_> = (0..self.losses.len()).map(|reason| self.losses.read(reason)).collect();
+        let totals: Vec<_> = (0..self.losses.len())
+            .map(|reason| self.losses.read(reason))
+            .collect();
         Losses::new(&totals)
     }
 
@@ -119,7 +137,11 @@ impl Session {
     /// When a map cannot be read.
     pub fn sites(&mut self, process: u16, older: Duration) -> anyhow::Result<Vec<SiteReading>> {
         self.load_stacks()?;
-        let aged = if older.is_zero() { None } else { Some(self.live_older_than(process, older)?) };
+        let aged = if older.is_zero() {
+            None
+        } else {
+            Some(self.live_older_than(process, older)?)
+        };
         let mapped: HashMap<u32, Totals> = match self.mapped.get(usize::from(process)) {
             Some(ledger) => ledger.totals().collect(),
             None => HashMap::new(),
@@ -137,7 +159,11 @@ impl Session {
                 (totals.live_bytes, totals.live_count) = aged.get(index).copied().unwrap_or((0, 0));
             }
             if totals.allocated_count > 0 {
-                sites.push(SiteReading { index: *index, stack: Arc::clone(stack), totals });
+                sites.push(SiteReading {
+                    index: *index,
+                    stack: Arc::clone(stack),
+                    totals,
+                });
             }
         }
         sites.sort_unstable_by_key(|site| site.index);
@@ -173,7 +199,9 @@ impl Session {
     fn load_stacks(&mut self) -> anyhow::Result<()> {
         let handed_out = (self.control.read(0).next_site as usize).min(self.totals.len());
         let records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
-            self.ebpf.map("STACKS").context("BPF map STACKS is missing")?,
+            self.ebpf
+                .map("STACKS")
+                .context("BPF map STACKS is missing")?,
         )?;
         for index in MAX_PROCESSES..u32::try_from(handed_out)? {
             if self.stacks.contains_key(&index) {
@@ -211,7 +239,11 @@ impl Session {
     /// Visits every live block, in batches. Blocks that come or go meanwhile may be missed.
     fn walk_live(&self, mut visit: impl FnMut(&LiveKey, &LiveBlock)) -> anyhow::Result<()> {
         const BATCH: usize = 16 * 1024;
-        let map = self.ebpf.map("LIVE").and_then(map_data).context("BPF map LIVE is missing")?;
+        let map = self
+            .ebpf
+            .map("LIVE")
+            .and_then(map_data)
+            .context("BPF map LIVE is missing")?;
         let mut keys = vec![LiveKey::default(); BATCH];
         let mut blocks = vec![LiveBlock::default(); BATCH];
         let (mut position, mut next) = ([0u8; 16], [0u8; 16]);
@@ -219,7 +251,11 @@ impl Session {
         loop {
             let mut attributes = no_attributes();
             attributes.batch.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
-            attributes.batch.in_batch = if first { 0 } else { position.as_mut_ptr() as u64 };
+            attributes.batch.in_batch = if first {
+                0
+            } else {
+                position.as_mut_ptr() as u64
+            };
             attributes.batch.out_batch = next.as_mut_ptr() as u64;
             attributes.batch.keys = keys.as_mut_ptr() as u64;
             attributes.batch.values = blocks.as_mut_ptr() as u64;
@@ -244,7 +280,12 @@ impl Session {
 }
 
 fn no_stack(process: u16) -> Stack {
-    Stack { id: u64::from(process), source: Source::Heap, end: StackEnd::Unreadable, frames: Vec::new() }
+    Stack {
+        id: u64::from(process),
+        source: Source::Heap,
+        end: StackEnd::Unreadable,
+        frames: Vec::new(),
+    }
 }
 
 fn decode(record: &StackRecord) -> Stack {
@@ -256,4 +297,3 @@ fn decode(record: &StackRecord) -> Stack {
         frames: record.frames[..depth].to_vec(),
     }
 }
-

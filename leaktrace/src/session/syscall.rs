@@ -22,7 +22,11 @@ pub(super) fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<i64
             size_of::<bpf_attr>(),
         )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Calls bpf() with a command that returns a file descriptor.

@@ -1,5 +1,17 @@
-//! Raw frames → names, for the stacks that are reported and for no others.
+//! Raw frames → names, for the stacks that are reported and for no others. A frame that has no
+//! name stays `module+0xoffset`; nothing is guessed.
 
+mod elf;
 mod frame;
 
+pub use elf::ElfNaming;
 pub use frame::Frame;
+
+use crate::target::Mappings;
+
+/// Gives names to return addresses. An interface, so that naming can move into a worker process.
+pub trait Naming {
+    /// The frames of each address, in the same order: inlined functions first, innermost first,
+    /// then the function that contains them. Never empty for an address.
+    fn name(&mut self, mappings: &Mappings, addresses: &[u64]) -> Vec<Vec<Frame>>;
+}

@@ -1,5 +1,7 @@
 //! Turns /proc/PID/maps into sorted [`Mapping`]s. Pure; reads no file.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// The file behind a mapping, by identity rather than by name: names can be replaced on disk.
@@ -37,18 +39,172 @@ pub struct Mappings {
 }
 
 impl Mappings {
-    /// stub
-    pub fn executable(&self) -> impl Iterator<Item = &Mapping> { self.list.iter().filter(|m| m.executable) }
-    /// stub
-    pub fn containing(&self, a: u64) -> Option<&Mapping> { self.list.iter().find(|m| m.start <= a && a < m.end) }
-    /// stub
+    /// Reads the text of /proc/PID/maps. Lines that are not of its form are left out.
     pub fn parse(text: &[u8]) -> Self {
-        let mut list = vec![];
-        for l in String::from_utf8_lossy(text).lines() {
-            let p: Vec<&str> = l.split_whitespace().collect();
-            let (a, b) = p[0].split_once('-').unwrap();
-            list.push(Mapping { start: u64::from_str_radix(a, 16).unwrap(), end: u64::from_str_radix(b, 16).unwrap(), executable: p[1].contains('x'), file_offset: 0, file: None, path: p.get(5).unwrap_or(&"").into(), deleted: false });
-        }
+        let mut list: Vec<Mapping> = text.split(|byte| *byte == b'\n').filter_map(line).collect();
+        list.sort_by_key(|mapping| mapping.start);
         Self { list }
+    }
+
+    /// All mappings, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.list.iter()
+    }
+
+    /// Mappings in which code can run, ascending.
+    pub fn executable(&self) -> impl Iterator<Item = &Mapping> {
+        self.iter().filter(|mapping| mapping.executable)
+    }
+
+    /// The mapping that contains this address.
+    pub fn containing(&self, address: u64) -> Option<&Mapping> {
+        let after = self
+            .list
+            .partition_point(|mapping| mapping.start <= address);
+        let mapping = self.list.get(after.checked_sub(1)?)?;
+        (address < mapping.end).then_some(mapping)
+    }
+
+    /// Takes over a newer reading, but keeps executable mappings that are gone from it and that
+    /// nothing newer covers: stacks taken while they were there still have to be named.
+    pub fn remember(&mut self, newer: &Self) {
+        let gone = self
+            .executable()
+            .filter(|old| !newer.overlaps(old.start, old.end));
+        let mut list: Vec<Mapping> = gone.chain(newer.iter()).cloned().collect();
+        list.sort_by_key(|mapping| mapping.start);
+        self.list = list;
+    }
+
+    fn overlaps(&self, start: u64, end: u64) -> bool {
+        let before_end = self.list.partition_point(|mapping| mapping.start < end);
+        before_end > 0 && self.list[before_end - 1].end > start
+    }
+}
+
+fn line(line: &[u8]) -> Option<Mapping> {
+    let mut fields = line.splitn(6, |byte| *byte == b' ');
+    let mut text = || {
+        fields
+            .next()
+            .and_then(|field| std::str::from_utf8(field).ok())
+    };
+    let (start, end) = text()?.split_once('-')?;
+    let permissions = text()?;
+    let file_offset = u64::from_str_radix(text()?, 16).ok()?;
+    let (major, minor) = text()?.split_once(':')?;
+    let inode: u64 = text()?.parse().ok()?;
+    let device =
+        u64::from_str_radix(major, 16).ok()? << 32 | u64::from_str_radix(minor, 16).ok()?;
+    let name = fields.next().unwrap_or_default();
+    let first = name
+        .iter()
+        .position(|byte| *byte != b' ')
+        .unwrap_or(name.len());
+    let (name, deleted) = match name[first..].strip_suffix(b" (deleted)") {
+        Some(name) if inode != 0 => (name, true),
+        _ => (&name[first..], false),
+    };
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        file_offset,
+        file: (inode != 0).then_some(FileId { device, inode }),
+        path: OsString::from_vec(unescape(name)).into(),
+        deleted,
+    })
+}
+
+/// The kernel writes a newline in a name as \012.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((byte, tail)) = rest.split_first() {
+        match rest.strip_prefix(b"\\012") {
+            Some(tail) => {
+                out.push(b'\n');
+                rest = tail;
+            }
+            None => {
+                out.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    const TEXT: &[u8] = b"\
+55d0c0a00000-55d0c0a01000 r-xp 00001000 fe:00 1234                       /usr/bin/a b
+7f0000000000-7f0000001000 rw-p 00000000 00:00 0 
+7f0000002000-7f0000004000 r-xp 00026000 fe:00 77                         /lib/libc.so.6 (deleted)
+7f0000005000-7f0000006000 r-xp 00000000 00:3e 9                          /x/new\\012line\xff
+7fff00000000-7fff00021000 rw-p 00000000 00:00 0                          [stack]
+not a line
+";
+
+    #[test]
+    fn every_field_of_a_line_is_read() {
+        let mappings = Mappings::parse(TEXT);
+        assert_eq!(mappings.iter().count(), 5);
+        let first = mappings.iter().next().unwrap();
+        assert_eq!(
+            (first.start, first.end),
+            (0x55d0_c0a0_0000, 0x55d0_c0a0_1000)
+        );
+        assert!(first.executable && !first.deleted);
+        assert_eq!(first.file_offset, 0x1000);
+        assert_eq!(
+            first.file,
+            Some(FileId {
+                device: 0xfe << 32,
+                inode: 1234
+            })
+        );
+        assert_eq!(first.path, PathBuf::from("/usr/bin/a b"));
+    }
+
+    #[test]
+    fn deleted_files_and_odd_names_are_understood() {
+        let mappings = Mappings::parse(TEXT);
+        let libc = mappings.containing(0x7f00_0000_2000).unwrap();
+        assert!(libc.deleted);
+        assert_eq!(libc.path, PathBuf::from("/lib/libc.so.6"));
+        let odd = mappings.containing(0x7f00_0000_5fff).unwrap();
+        assert_eq!(odd.path.as_os_str().as_bytes(), b"/x/new\nline\xff");
+        assert_eq!(mappings.containing(0x7f00_0000_0000).unwrap().file, None);
+    }
+
+    #[test]
+    fn addresses_between_mappings_are_in_none() {
+        let mappings = Mappings::parse(TEXT);
+        assert!(mappings.containing(0x7f00_0000_1000).is_none());
+        assert!(mappings.containing(0).is_none());
+        assert!(mappings.containing(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn code_that_is_gone_is_remembered_until_something_takes_its_place() {
+        let mut mappings = Mappings::parse(TEXT);
+        mappings.remember(&Mappings::parse(
+            b"7f0000003000-7f0000004000 r-xp 00000000 fe:00 5 /other\n",
+        ));
+        assert_eq!(
+            mappings.containing(0x7f00_0000_3000).unwrap().path,
+            PathBuf::from("/other")
+        );
+        assert!(mappings.containing(0x7f00_0000_2000).is_none());
+        assert!(mappings.containing(0x55d0_c0a0_0000).is_some());
+        assert!(
+            mappings.containing(0x7fff_0000_0000).is_none(),
+            "data is not remembered"
+        );
     }
 }

@@ -2,5 +2,11 @@
 //! /proc and files through the process's own root; changes nothing.
 
 mod mapping;
+mod object;
+mod process;
+mod symbols;
 
 pub use mapping::{FileId, Mapping, Mappings};
+pub use object::{Object, ObjectError};
+pub use process::{Process, TargetError};
+pub use symbols::{Function, Segments};

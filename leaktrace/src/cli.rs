@@ -1,0 +1,247 @@
+//! Arguments → what to do. Touches no process and no file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use leaktrace_common::limits;
+
+/// Finds what grows in a live native process, without restarting it.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "leaktrace",
+    version,
+    about = "Finds what grows in a live native process: call stacks whose memory is not freed",
+    after_help = "Example: sudo leaktrace -p 4242 -i 10s --flamegraph leak.svg\n\
+                  `leaktrace doctor` says whether this machine can trace.\n\
+                  Exit codes: 0 traced as asked, 1 could not, 2 wrong usage, 3 with --fail-on-leak \
+                  a site was judged leaking.",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct Cli {
+    /// What else than tracing.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to trace and how to report.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// Subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Say whether this machine can trace, how well, and what is missing
+    Doctor,
+}
+
+/// Options of tracing.
+#[derive(Clone, Debug, Args)]
+pub struct TraceArgs {
+    /// Process to trace; repeat it for several
+    #[arg(short, long = "pid", value_name = "PID", required = true)]
+    pub pids: Vec<u32>,
+
+    /// Time between reports (500ms, 10s, 1h)
+    #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration)]
+    pub interval: Duration,
+
+    /// Stop after this long; without it, at Ctrl-C, SIGTERM or when the target ends
+    #[arg(short, long, value_name = "DURATION", value_parser = positive_duration)]
+    pub duration: Option<Duration>,
+
+    /// Sites in a report; 0 means all
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+
+    /// What "top" means
+    #[arg(long, value_enum, default_value_t = Sort::Growth)]
+    pub sort: Sort,
+
+    /// Count only allocations at least this old
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub older: Duration,
+
+    /// Count only allocations of at least this size (4k, 1MiB)
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size_bytes)]
+    pub min_size: u64,
+
+    /// Count only allocations of at most this size
+    #[arg(long, value_name = "BYTES", value_parser = size_bytes)]
+    pub max_size: Option<u64>,
+
+    /// How call stacks are taken
+    #[arg(long, value_enum, default_value_t = Stacks::Auto)]
+    pub stacks: Stacks,
+
+    /// Leave mmap, munmap and mremap out
+    #[arg(long)]
+    pub no_mmap: bool,
+
+    /// What is written to standard output; json is one object a line
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write an interactive flame graph (SVG) of all live bytes here, at every report
+    #[arg(long, value_name = "FILE")]
+    pub flamegraph: Option<PathBuf>,
+
+    /// Write folded stacks of all live bytes here, at every report
+    #[arg(long, value_name = "FILE")]
+    pub folded: Option<PathBuf>,
+
+    /// Exit with code 3 if at least one site was judged leaking
+    #[arg(long)]
+    pub fail_on_leak: bool,
+
+    /// Live allocations that the kernel side holds; more are counted as lost
+    #[arg(long, value_name = "N", default_value_t = limits::DEFAULT_LIVE_ENTRIES,
+          value_parser = clap::value_parser!(u32).range(1..=256 << 20), help_heading = "Sizes")]
+    pub max_live: u32,
+
+    /// Distinct stacks; allocations of further ones are counted without their stack
+    #[arg(long, value_name = "N", default_value_t = limits::DEFAULT_STACK_ENTRIES,
+          value_parser = clap::value_parser!(u32).range(1..=16 << 20), help_heading = "Sizes")]
+    pub max_stacks: u32,
+
+    /// Threads that are followed through allocation functions; calls of more are counted as lost
+    #[arg(long, value_name = "N", default_value_t = limits::DEFAULT_PENDING_ENTRIES,
+          value_parser = clap::value_parser!(u32).range(1..=4 << 20), help_heading = "Sizes")]
+    pub max_pending: u32,
+
+    /// Buffer for mapping events; more are counted as lost
+    #[arg(long, value_name = "BYTES", default_value = "4MiB", value_parser = buffer_bytes,
+          help_heading = "Sizes")]
+    pub event_buffer: u32,
+
+    /// Fewer messages on standard error
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// More messages on standard error: -v the table of probes, -vv debug messages of the kernel side
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What "top" means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Growth per second
+    Growth,
+    /// Live bytes
+    Bytes,
+    /// Live blocks
+    Count,
+}
+
+/// How call stacks are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stacks {
+    /// The best way that this version has
+    Auto,
+    /// Saved frame pointers: whole stacks only for code built with -fno-omit-frame-pointer
+    FramePointer,
+}
+
+/// What is written to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Reports for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number and a unit, such as 500ms, 10s, 5m or 1h".to_owned())
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it has to be more than zero".to_owned()),
+        positive => Ok(positive),
+    }
+}
+
+/// Bytes with an optional unit; k, M, G and their forms with iB or B are powers of 1024.
+fn size_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        _ => return Err("write a number and a unit, such as 4096, 4k, 1MiB or 2G".to_owned()),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| "write a number and a unit, such as 4096, 4k, 1MiB or 2G".to_owned())
+}
+
+/// The kernel wants a power of two of at least a page.
+fn buffer_bytes(text: &str) -> Result<u32, String> {
+    u32::try_from(size_bytes(text)?)
+        .ok()
+        .map(|bytes| bytes.max(4096))
+        .and_then(u32::checked_next_power_of_two)
+        .filter(|bytes| *bytes <= 1 << 30)
+        .ok_or_else(|| "it can have at most 1GiB".to_owned())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_options_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(size_bytes("4096"), Ok(4096));
+        assert_eq!(size_bytes("4k"), Ok(4096));
+        assert_eq!(size_bytes("1MiB"), Ok(1 << 20));
+        assert_eq!(size_bytes("2G"), Ok(2 << 30));
+        for wrong in [
+            "",
+            "k",
+            "-1",
+            "1.5M",
+            "4 k",
+            "1TiB",
+            "99999999999999999999",
+            "18014398509481984k",
+        ] {
+            assert!(size_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn buffers_become_powers_of_two_of_at_least_a_page() {
+        assert_eq!(buffer_bytes("1"), Ok(4096));
+        assert_eq!(buffer_bytes("5000"), Ok(8192));
+        assert!(buffer_bytes("2GiB").is_err());
+    }
+
+    #[test]
+    fn a_pid_is_needed_unless_there_is_a_subcommand() {
+        assert!(Cli::try_parse_from(["leaktrace"]).is_err());
+        assert!(Cli::try_parse_from(["leaktrace", "doctor"]).is_ok());
+        let cli = Cli::try_parse_from(["leaktrace", "-p", "1", "-p", "2", "-i", "500ms"]).unwrap();
+        assert_eq!(cli.trace.pids, [1, 2]);
+        assert_eq!(cli.trace.interval, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn zero_intervals_are_refused() {
+        assert!(Cli::try_parse_from(["leaktrace", "-p", "1", "-i", "0s"]).is_err());
+        assert!(Cli::try_parse_from(["leaktrace", "-p", "1", "-d", "0s"]).is_err());
+        assert!(Cli::try_parse_from(["leaktrace", "-p", "1", "-i", "5"]).is_err());
+    }
+}

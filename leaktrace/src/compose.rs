@@ -1,0 +1,209 @@
+//! Snapshot, growth and names → [`Report`]. Decides what a report says; reads nothing and writes
+//! nothing.
+
+use std::collections::BTreeMap;
+
+use leaktrace_common::loss::Loss;
+use leaktrace_common::stack::{Source, StackEnd};
+
+use crate::analysis::{Order, Tracker};
+use crate::report::{MappedLine, ProcessLine, Report, Site, TotalsLine};
+use crate::snapshot::{SiteReading, Snapshot};
+use crate::symbolize::{Frame, Naming};
+
+/// What a report is made of besides names.
+pub struct Material<'a> {
+    /// Number of the report, from 1.
+    pub seq: u64,
+    /// Whether it is the last one.
+    pub is_final: bool,
+    /// Process id.
+    pub pid: u32,
+    /// Name of the process.
+    pub comm: &'a str,
+    /// The reading.
+    pub snapshot: &'a Snapshot,
+    /// The readings before it.
+    pub tracker: &'a Tracker,
+    /// Resident set when the session was armed, bytes.
+    pub rss_at_start_bytes: Option<u64>,
+    /// Whether mappings are traced.
+    pub mappings_traced: bool,
+    /// Whether only some sizes or ages are counted.
+    pub filtered: bool,
+    /// Sites that could not be named because their object could not be read.
+    pub naming_failures: u64,
+}
+
+/// Makes a report that lists `top` sites (0: all).
+pub fn report(
+    material: &Material<'_>,
+    order: Order,
+    top: usize,
+    naming: &mut dyn Naming,
+) -> Report {
+    let snapshot = material.snapshot;
+    let heap = snapshot.totals(Source::Heap);
+    let mapped = snapshot.totals(Source::Mmap);
+    let sites = material
+        .tracker
+        .top(snapshot, order, top)
+        .into_iter()
+        .map(|reading| site(material, reading, naming))
+        .collect();
+    let live = snapshot
+        .sites
+        .iter()
+        .filter(|site| site.totals.live_count > 0)
+        .count();
+    Report {
+        seq: material.seq,
+        is_final: material.is_final,
+        elapsed_s: snapshot.elapsed.as_secs_f64(),
+        pid: material.pid,
+        comm: material.comm.to_owned(),
+        process: process(material, heap.live_bytes + mapped.live_bytes),
+        totals: TotalsLine {
+            live_bytes: heap.live_bytes,
+            live_count: heap.live_count,
+            allocated_bytes: heap.allocated_bytes,
+            allocated_count: heap.allocated_count,
+            freed_bytes: heap.freed_bytes,
+            freed_count: heap.freed_count,
+            unmatched_frees: snapshot.unmatched_frees,
+        },
+        mapped: material.mappings_traced.then_some(MappedLine {
+            live_bytes: mapped.live_bytes,
+            live_count: mapped.live_count,
+        }),
+        losses: losses(snapshot),
+        lost_bytes: lost_bytes(snapshot),
+        sites,
+        site_count: live as u64,
+        notices: notices(material),
+    }
+}
+
+fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming) -> Site {
+    let growth = material.tracker.growth(reading.index);
+    let stack = &reading.stack;
+    let frames: Vec<Frame> = naming
+        .name(&material.snapshot.mappings, &stack.frames)
+        .into_iter()
+        .flatten()
+        .collect();
+    Site {
+        id: format!("{:016x}", stack.id),
+        source: match stack.source {
+            Source::Heap => "heap",
+            Source::Mmap => "mmap",
+        },
+        live_bytes: reading.totals.live_bytes,
+        live_count: reading.totals.live_count,
+        allocated_count: reading.totals.allocated_count,
+        allocated_bytes: reading.totals.allocated_bytes,
+        growth_bytes_per_s: growth.bytes_per_s,
+        verdict: growth.verdict,
+        complete: stack.end == StackEnd::Complete,
+        truncated: truncation(stack.end, stack.frames.is_empty()),
+        frames,
+    }
+}
+
+const fn truncation(end: StackEnd, no_frames: bool) -> Option<&'static str> {
+    if no_frames {
+        return Some("the stack was not stored");
+    }
+    match end {
+        StackEnd::Complete => None,
+        StackEnd::TooDeep => Some("more frames than are stored"),
+        StackEnd::NoFramePointer => Some("code without frame pointers"),
+        StackEnd::NoMapping => Some("code without frame pointers, or unknown code"),
+        StackEnd::Unreadable => Some("the stack could not be read"),
+    }
+}
+
+fn process(material: &Material<'_>, tracked_bytes: u64) -> ProcessLine {
+    let rss_bytes = material.snapshot.rss_bytes;
+    let growth = rss_bytes
+        .zip(material.rss_at_start_bytes)
+        .map(|(now, start)| now.cast_signed() - start.cast_signed());
+    ProcessLine {
+        rss_bytes,
+        rss_growth_bytes: growth,
+        explained_ratio: growth
+            .filter(|growth| *growth > 0)
+            .map(|growth| tracked_bytes as f64 / growth as f64),
+    }
+}
+
+/// Occurrences by reason. Truncated stacks are summed from the sites: counting them where they
+/// happen would cost every allocation.
+fn losses(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    let mut losses: BTreeMap<String, u64> = snapshot
+        .losses
+        .iter()
+        .map(|(reason, totals)| (reason.name().to_owned(), totals.count))
+        .collect();
+    losses.insert("stack_truncated".to_owned(), snapshot.truncated_stacks());
+    losses
+}
+
+fn lost_bytes(snapshot: &Snapshot) -> BTreeMap<String, u64> {
+    let with_bytes = [
+        Loss::LiveMapFull,
+        Loss::PendingMapFull,
+        Loss::ResultUnreadable,
+        Loss::CallAbandoned,
+    ];
+    with_bytes
+        .iter()
+        .map(|reason| (reason.name().to_owned(), snapshot.losses.get(*reason).bytes))
+        .collect()
+}
+
+fn notices(material: &Material<'_>) -> Vec<String> {
+    let snapshot = material.snapshot;
+    let heap = snapshot.totals(Source::Heap);
+    let mut notices = Vec::new();
+    if heap.allocated_count == 0 && snapshot.unmatched_frees == 0 {
+        notices.push(format!(
+            "no allocation was seen in {:.1} s: the process is idle, or it allocates with functions \
+             that are not probed (-v lists the probes)",
+            snapshot.elapsed.as_secs_f64(),
+        ));
+    } else if heap.allocated_count == 0 {
+        notices.push(format!(
+            "{} blocks were freed and none allocated: all were allocated before leaktrace was started",
+            snapshot.unmatched_frees,
+        ));
+    }
+    if material.filtered {
+        notices.push("only allocations of the sizes and ages asked for are counted".to_owned());
+    }
+    if snapshot.losses.get(Loss::LiveMapFull).count > 0 {
+        notices.push(
+            "the map of live allocations is full; start again with a larger --max-live".to_owned(),
+        );
+    }
+    if snapshot.losses.get(Loss::StackMapFull).count > 0 {
+        notices
+            .push("the map of stacks is full; start again with a larger --max-stacks".to_owned());
+    }
+    if snapshot.losses.get(Loss::PendingMapFull).count > 0 {
+        notices.push(
+            "more threads allocate than are followed; start again with a larger --max-pending"
+                .to_owned(),
+        );
+    }
+    if snapshot.losses.get(Loss::EventLost).count > 0 {
+        notices.push("mapping events were lost: the mmap sites may be short; start again with a larger --event-buffer".to_owned());
+    }
+    if material.naming_failures > 0 {
+        notices.push(format!(
+            "{} frames have no name because their file could not be read",
+            material.naming_failures,
+        ));
+    }
+    notices
+}

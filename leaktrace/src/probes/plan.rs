@@ -1,0 +1,230 @@
+//! Turns what was detected in one process into a [`ProbePlan`]: every probe with its place, its
+//! cookie and its program, and the order in which they are attached. Pure: code comes in through a
+//! function, nothing is attached.
+
+use leaktrace_common::call::{Call, CallKind};
+
+use super::placement::{Placement, Step, place};
+use crate::allocators::{Detection, Family, FoundFunction};
+
+/// Functions longer than this are probed at their entry: finding a branch back into the prologue
+/// would take longer than it is worth. The longest function of glibc's allocator has 6 KiB.
+const MAX_CODE_BYTES: u64 = 64 * 1024;
+
+/// The longest instruction of x86-64.
+const MAX_INSTRUCTION_BYTES: u64 = 15;
+
+/// Every probe of one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// The probes; those of one function are neighbours, the one at its entry first.
+    pub probes: Vec<Probe>,
+}
+
+/// One probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Index of the object, as in the [`Detection`].
+    pub object: usize,
+    /// The function.
+    pub function: &'static str,
+    /// Address of the function stated in the object.
+    pub svma: u64,
+    /// Where the function's first instruction is in the file.
+    pub entry_file_offset: u64,
+    /// Bytes behind the function's first instruction where the probe stands.
+    pub offset: u64,
+    /// Where in the file the probe stands.
+    pub place_file_offset: u64,
+    /// What the function does; the cookie is made of it.
+    pub call: Call,
+    /// Whether it fires at the call or at the return.
+    pub role: Role,
+    /// How the kernel gets past the instruction there.
+    pub step: Step,
+}
+
+/// When a probe fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// When the function is called.
+    Enter,
+    /// When it returns: a uretprobe at the same file offset as the enter probe, so that both
+    /// share one exception. `[rsp]` is the return address there, which a uretprobe needs.
+    Return,
+}
+
+/// What to leave out of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Trace mappings too.
+    pub mmap: bool,
+}
+
+/// The program of the kernel side that serves a probe, in the order of attachment.
+///
+/// Frees come first, so that no block is seen allocated whose free is not. Returns come before
+/// entries, so that no call is seen to begin whose end is not; detached in reverse, no call stays
+/// pending. Mappings come last, and go first: while allocation calls are not seen, the allocator's
+/// own mappings would be taken for the program's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Program {
+    /// Call of a function that frees.
+    FreeEnter,
+    /// Return of a function that allocates.
+    AllocateReturn,
+    /// Call of a function that allocates, reallocation included.
+    AllocateEnter,
+    /// Return of a function that changes mappings.
+    MappingReturn,
+    /// Call of a function that changes mappings.
+    MappingEnter,
+}
+
+/// Probes of one object that one program serves: one uprobe_multi link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Index of the object, as in the [`Detection`].
+    pub object: usize,
+    /// The program.
+    pub program: Program,
+    /// The places.
+    pub points: Vec<Point>,
+}
+
+/// A place of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Where in the file the probe stands.
+    pub file_offset: u64,
+    /// What the program gets to know of the function.
+    pub cookie: u64,
+}
+
+impl Probe {
+    /// The program that serves it.
+    pub const fn program(&self) -> Program {
+        match (self.call.kind, self.role) {
+            (CallKind::Free, _) => Program::FreeEnter,
+            (CallKind::Map | CallKind::Unmap | CallKind::Remap, Role::Enter) => {
+                Program::MappingEnter
+            }
+            (CallKind::Map | CallKind::Unmap | CallKind::Remap, Role::Return) => {
+                Program::MappingReturn
+            }
+            (_, Role::Enter) => Program::AllocateEnter,
+            (_, Role::Return) => Program::AllocateReturn,
+        }
+    }
+}
+
+impl Program {
+    /// When its probes fire.
+    pub const fn role(self) -> Role {
+        match self {
+            Self::FreeEnter | Self::AllocateEnter | Self::MappingEnter => Role::Enter,
+            Self::AllocateReturn | Self::MappingReturn => Role::Return,
+        }
+    }
+}
+
+impl ProbePlan {
+    /// The probes by program and object, in the order in which they are to be attached. Detach in
+    /// the reverse order.
+    pub fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for probe in &self.probes {
+            let point = Point {
+                file_offset: probe.place_file_offset,
+                cookie: probe.call.to_cookie(),
+            };
+            let program = probe.program();
+            let known = groups
+                .iter_mut()
+                .find(|group| group.object == probe.object && group.program == program);
+            match known {
+                Some(group) => group.points.push(point),
+                None => groups.push(Group {
+                    object: probe.object,
+                    program,
+                    points: vec![point],
+                }),
+            }
+        }
+        groups.sort_by_key(|group| (group.program, group.object));
+        groups
+    }
+
+    /// The enter probe of every function: each function once.
+    pub fn functions(&self) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(|probe| probe.role == Role::Enter)
+    }
+}
+
+/// Plans the probes of the process with this index.
+///
+/// `code(object, file_offset, length)` gives the bytes of a function; where it has none, the probe
+/// stands on the function's entry. Functions are numbered from 0 in [`Call::function`].
+pub fn plan(
+    process_index: u16,
+    detection: &Detection,
+    options: PlanOptions,
+    mut code: impl FnMut(usize, u64, usize) -> Option<Vec<u8>>,
+) -> ProbePlan {
+    let mut probes: Vec<Probe> = Vec::new();
+    let wanted = detection
+        .functions
+        .iter()
+        .filter(|found| options.mmap || found.signature.family() != Family::Mapping);
+    for (found, index) in wanted.zip(0u16..) {
+        let placement = placement(found, &mut code);
+        let enter = Probe {
+            object: found.object,
+            function: found.name,
+            svma: found.svma,
+            entry_file_offset: found.file_offset,
+            offset: placement.offset,
+            place_file_offset: found.file_offset.saturating_add(placement.offset),
+            call: found.signature.to_call(index, process_index),
+            role: Role::Enter,
+            step: placement.step,
+        };
+        // Two symbols can name the same code with and without its endbr64: one probe serves both.
+        if probes.iter().any(|known| is_same_place(known, &enter)) {
+            continue;
+        }
+        let returns = (enter.call.kind != CallKind::Free).then(|| Probe {
+            role: Role::Return,
+            ..enter.clone()
+        });
+        probes.push(enter);
+        probes.extend(returns);
+    }
+    ProbePlan { probes }
+}
+
+fn placement(
+    found: &FoundFunction,
+    code: &mut impl FnMut(usize, u64, usize) -> Option<Vec<u8>>,
+) -> Placement {
+    let whole = (1..=MAX_CODE_BYTES).contains(&found.size_bytes);
+    let length = if whole {
+        found.size_bytes
+    } else {
+        MAX_INSTRUCTION_BYTES
+    };
+    let code = code(found.object, found.file_offset, length as usize).unwrap_or_default();
+    if whole && code.len() as u64 == length {
+        place(&code, found.svma, found.signature.arguments())
+    } else {
+        Placement::at_entry(&code)
+    }
+}
+
+fn is_same_place(one: &Probe, other: &Probe) -> bool {
+    one.object == other.object && one.place_file_offset == other.place_file_offset
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -1,0 +1,317 @@
+//! The list of stages: look, plan, load, attach, arm, read until the end, report. Decides what
+//! happens when; how each thing is done stands in the other rooms.
+
+mod output;
+mod traced;
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use crate::analysis::{Order, Verdict};
+use crate::cli::{Sort, TraceArgs};
+use crate::preflight::Preflight;
+use crate::report::{End, EndReason, Line, Report, Start};
+use crate::session::{Config, ExitStatus, Session, Sizes};
+use output::Output;
+use traced::Traced;
+
+/// Readings between two reports, for the series that growth is judged by.
+const READINGS_A_REPORT: u32 = 10;
+
+/// Readings are neither more nor less frequent than this.
+const FASTEST_READING: Duration = Duration::from_millis(100);
+const SLOWEST_READING: Duration = Duration::from_secs(1);
+
+/// What a session has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Traced as asked.
+    Done,
+    /// As asked, and at least one site was judged leaking in the last report.
+    LeakFound,
+}
+
+/// Traces as the arguments say, until the time is over, a signal comes or every target has ended.
+///
+/// # Errors
+///
+/// When it cannot trace: one line with what failed, why, and what to do.
+pub fn trace(args: &TraceArgs) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the event loop")?;
+    runtime.block_on(run(args))
+}
+
+async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
+    // Signals first: from here on Ctrl-C ends a session in order, with its final report.
+    let mut signals = Signals::new()?;
+    if let Some(reason) = Preflight::check().error_for_tracing() {
+        anyhow::bail!("{reason}");
+    }
+    let mut output = Output::open(args)?;
+    let mut targets = traced::open_all(&args.pids)?;
+    let mut session = Session::load(&session_config(args)).context("cannot trace")?;
+    for target in &mut targets {
+        target.attach(&mut session, !args.no_mmap)?;
+    }
+    session.arm();
+    for target in &mut targets {
+        target.armed();
+    }
+    let mut watch = Watch {
+        args,
+        targets,
+        seq: 0,
+        started: Instant::now(),
+    };
+    output.start(&watch.start_line(), args)?;
+    let ended = watch
+        .until_end(&mut session, &mut output, &mut signals)
+        .await;
+    let (reason, last) = watch.finish(&mut session, &mut output, ended)?;
+    output.end(&watch.end_line(&session, reason))?;
+    Ok(outcome(&last))
+}
+
+fn outcome(reports: &[Report]) -> Outcome {
+    let leaks = reports
+        .iter()
+        .flat_map(|report| &report.sites)
+        .any(|site| site.verdict == Verdict::Leaking);
+    if leaks {
+        Outcome::LeakFound
+    } else {
+        Outcome::Done
+    }
+}
+
+fn session_config(args: &TraceArgs) -> Config {
+    Config {
+        sizes: Sizes {
+            live: args.max_live,
+            stacks: args.max_stacks,
+            pending: args.max_pending,
+            event_bytes: args.event_buffer,
+        },
+        min_size_bytes: args.min_size,
+        max_size_bytes: args.max_size.unwrap_or(u64::MAX),
+        debug: args.verbose >= 2,
+    }
+}
+
+/// A session under way.
+struct Watch<'a> {
+    args: &'a TraceArgs,
+    targets: Vec<Traced>,
+    seq: u64,
+    started: Instant,
+}
+
+impl Watch<'_> {
+    fn start_line(&self) -> Start {
+        Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            targets: self.targets.iter().map(Traced::line).collect(),
+            probes: self.targets.iter().flat_map(Traced::probe_lines).collect(),
+            stacks: "frame-pointer".to_owned(),
+        }
+    }
+
+    /// Reads and reports until something ends the session, and says what.
+    async fn until_end(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        signals: &mut Signals,
+    ) -> anyhow::Result<EndReason> {
+        let now = tokio::time::Instant::now();
+        let reading =
+            (self.args.interval / READINGS_A_REPORT).clamp(FASTEST_READING, SLOWEST_READING);
+        let mut readings = interval_at(now + reading, reading);
+        let mut reports = interval_at(now + self.args.interval, self.args.interval);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        reports.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let end = async {
+            match self.args.duration {
+                Some(duration) => tokio::time::sleep_until(now + duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        let events = watch_fd(session.events_fd())?;
+        let exits = self.exit_fds()?;
+        loop {
+            tokio::select! {
+                biased;
+                () = signals.next() => return Ok(EndReason::Interrupted),
+                () = all_readable(&exits) => return Ok(EndReason::TargetExited),
+                () = &mut end => return Ok(EndReason::Duration),
+                ready = events.readable() => {
+                    let mut ready = ready.context("failed to wait for mapping events")?;
+                    session.take_events();
+                    ready.clear_ready();
+                }
+                _ = reports.tick() => self.report(session, output)?,
+                _ = readings.tick() => self.read(session)?,
+            }
+        }
+    }
+
+    fn exit_fds(&self) -> anyhow::Result<Vec<AsyncFd<OwnedFd>>> {
+        self.targets
+            .iter()
+            .map(|target| watch_fd(target.pidfd()))
+            .collect()
+    }
+
+    fn read(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        session.flush_log();
+        session.take_events();
+        let lost = session.mapping_events_lost();
+        for target in &mut self.targets {
+            target.follow_mappings(session, lost);
+            target.read(session, self.started.elapsed(), self.args.older)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+        self.read(session)?;
+        self.write(output, false)?;
+        Ok(())
+    }
+
+    fn write(&mut self, output: &mut Output, is_final: bool) -> anyhow::Result<Vec<Report>> {
+        self.seq += 1;
+        let mut reports = Vec::new();
+        let mut whole = Vec::new();
+        for target in &mut self.targets {
+            let report = target.report(
+                self.args,
+                self.seq,
+                is_final,
+                order(self.args.sort),
+                self.args.top,
+            );
+            output.line(&Line::Report(report.clone()))?;
+            if output.wants_stacks() {
+                whole.push(target.report(self.args, self.seq, is_final, order(self.args.sort), 0));
+            }
+            reports.push(report);
+        }
+        output.stacks(&whole)?;
+        Ok(reports)
+    }
+
+    /// The last reading, then the probes go, then the final report: the target is left alone
+    /// before names are looked up.
+    fn finish(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        ended: anyhow::Result<EndReason>,
+    ) -> anyhow::Result<(EndReason, Vec<Report>)> {
+        let read = self.read(session);
+        session.disarm();
+        session.detach();
+        let reason = ended?;
+        read?;
+        Ok((reason, self.write(output, true)?))
+    }
+
+    /// The last target that ended says how; `target-killed` when a signal did it.
+    fn end_line(&self, session: &Session, reason: EndReason) -> End {
+        let mut end = End {
+            reason,
+            pid: None,
+            exit_code: None,
+            signal: None,
+        };
+        if reason != EndReason::TargetExited {
+            return end;
+        }
+        let Some(target) = self.targets.last() else {
+            return end;
+        };
+        end.pid = Some(target.pid());
+        match target.exit_status(session) {
+            Some(ExitStatus::Code(code)) => end.exit_code = Some(code),
+            Some(ExitStatus::Signal(signal)) => {
+                end.reason = EndReason::TargetKilled;
+                end.signal = Some(signal);
+            }
+            None => {}
+        }
+        end
+    }
+}
+
+const fn order(sort: Sort) -> Order {
+    match sort {
+        Sort::Growth => Order::Growth,
+        Sort::Bytes => Order::Bytes,
+        Sort::Count => Order::Count,
+    }
+}
+
+/// Ctrl-C, SIGTERM, and the terminal's end.
+struct Signals {
+    list: Vec<Signal>,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ];
+        let list: io::Result<Vec<Signal>> = kinds.into_iter().map(signal).collect();
+        Ok(Self {
+            list: list.context("failed to catch signals")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            match self
+                .list
+                .iter_mut()
+                .any(|signal| signal.poll_recv(context).is_ready())
+            {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// Waits on a copy of the descriptor, so that it cannot be closed while it is waited for.
+fn watch_fd(fd: BorrowedFd<'_>) -> anyhow::Result<AsyncFd<OwnedFd>> {
+    let copy = fd
+        .try_clone_to_owned()
+        .context("failed to copy a descriptor")?;
+    // SAFETY: an OwnedFd refers to the same open file until it is dropped, which the AsyncFd that
+    // owns it does after it has deregistered.
+    unsafe { AsyncFd::register_with_interest(copy, tokio::io::Interest::READABLE) }
+        .map_err(io::Error::from)
+        .context("failed to wait for a descriptor")
+}
+
+/// Returns when every one of these is readable. Readiness is not cleared: a pidfd stays readable.
+async fn all_readable(fds: &[AsyncFd<OwnedFd>]) {
+    for fd in fds {
+        if fd.readable().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

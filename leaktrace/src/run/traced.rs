@@ -1,0 +1,274 @@
+//! One traced process: its objects, its probes, its readings, its reports.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::allocators::{self, Detection};
+use crate::analysis::{Order, Tracker};
+use crate::cli::TraceArgs;
+use crate::compose::{self, Material};
+use crate::preflight::{KernelVersion, uretprobe_hazard};
+use crate::probes::{PlanOptions, ProbePlan, Step, plan};
+use crate::report::{ProbeLine, Report, TargetLine};
+use crate::session::{AttachError, ExitStatus, Session};
+use crate::snapshot::{Losses, Snapshot};
+use crate::symbolize::ElfNaming;
+use crate::target::{FileId, Mappings, Object, Process};
+
+/// A process under trace.
+pub(super) struct Traced {
+    process: Process,
+    objects: Vec<Object>,
+    detection: Detection,
+    plan: ProbePlan,
+    index: u16,
+    mappings: Arc<Mappings>,
+    naming: ElfNaming,
+    tracker: Tracker,
+    rss_at_start_bytes: Option<u64>,
+    latest: Snapshot,
+    mappings_traced: bool,
+}
+
+/// Looks at every target before anything is loaded, so that a wrong pid costs nothing.
+///
+/// # Errors
+///
+/// When one of them cannot be traced.
+pub(super) fn open_all(pids: &[u32]) -> anyhow::Result<Vec<Traced>> {
+    let mut wanted: Vec<u32> = pids.to_vec();
+    let mut seen = std::collections::HashSet::new();
+    wanted.retain(|pid| seen.insert(*pid));
+    wanted.into_iter().map(Traced::open).collect()
+}
+
+impl Traced {
+    fn open(pid: u32) -> anyhow::Result<Self> {
+        let process = Process::open(pid)?;
+        let refuse = |hazard: String| anyhow::anyhow!("cannot attach to process {pid}: {hazard}");
+        if let Some(kernel) = KernelVersion::running()
+            && let Some(hazard) =
+                uretprobe_hazard(kernel, process.seccomp_mode(), process.has_shadow_stack())
+        {
+            return Err(refuse(hazard));
+        }
+        let mappings = process.mappings()?;
+        let (objects, naming) = open_objects(&process, &mappings);
+        let detection =
+            allocators::find(&objects).map_err(|none| anyhow::anyhow!("{}", none.message(pid)))?;
+        let latest = Snapshot {
+            elapsed: Duration::ZERO,
+            sites: Vec::new(),
+            unmatched_frees: 0,
+            losses: Losses::default(),
+            rss_bytes: None,
+            mappings: Arc::new(mappings.clone()),
+        };
+        Ok(Self {
+            process,
+            objects,
+            detection,
+            plan: ProbePlan::default(),
+            index: 0,
+            mappings: Arc::new(mappings),
+            naming,
+            tracker: Tracker::new(),
+            rss_at_start_bytes: None,
+            latest,
+            mappings_traced: false,
+        })
+    }
+
+    /// Plans the probes and attaches them, frees first.
+    ///
+    /// # Errors
+    ///
+    /// When the process ended meanwhile or the kernel refuses a probe.
+    pub(super) fn attach(&mut self, session: &mut Session, mmap: bool) -> anyhow::Result<()> {
+        let pid = self.process.pid();
+        self.mappings_traced = mmap;
+        self.index = session.add_process(pid, &self.mappings)?;
+        self.plan = plan(
+            self.index,
+            &self.detection,
+            PlanOptions { mmap },
+            |object, offset, length| {
+                self.objects
+                    .get(object)
+                    .and_then(|object| object.code(offset, length).ok())
+            },
+        );
+        for group in self.plan.groups() {
+            let Some(object) = self.objects.get(group.object) else {
+                continue;
+            };
+            session.attach(group.program, &object.open_path(), pid, &group.points).map_err(|error| {
+                match error {
+                    _ if self.process.has_exited() => {
+                        anyhow::anyhow!("process {pid} exited before it could be traced")
+                    }
+                    AttachError::ProcessExited => {
+                        anyhow::anyhow!("process {pid} exited before it could be traced")
+                    }
+                    AttachError::Refused(reason) => anyhow::anyhow!(
+                        "cannot attach to process {pid}: the kernel refused probes on {}: {reason}; \
+                         `leaktrace doctor` says what is missing",
+                        object.path().display(),
+                    ),
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Notes where the process stands when counting begins.
+    pub(super) fn armed(&mut self) {
+        self.rss_at_start_bytes = self.process.rss_bytes();
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd()
+    }
+
+    pub(super) fn exit_status(&self, session: &Session) -> Option<ExitStatus> {
+        session.exit_status(self.index)
+    }
+
+    pub(super) fn line(&self) -> TargetLine {
+        TargetLine {
+            pid: self.pid(),
+            comm: self.process.comm().to_owned(),
+            exe: self
+                .process
+                .exe()
+                .map(|exe| exe.to_string_lossy().into_owned()),
+        }
+    }
+
+    pub(super) fn probe_lines(&self) -> Vec<ProbeLine> {
+        self.plan
+            .functions()
+            .map(|probe| ProbeLine {
+                pid: self.pid(),
+                object: self
+                    .objects
+                    .get(probe.object)
+                    .map(|object| object.path().to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+                function: probe.function.to_owned(),
+                offset: probe.offset,
+                attached: true,
+                note: (probe.step == Step::SingleStepped)
+                    .then(|| "no cheap place: each call costs an exception more".to_owned()),
+            })
+            .collect()
+    }
+
+    /// Takes note of new code, and of what is mapped no more after events were lost.
+    pub(super) fn follow_mappings(&mut self, session: &mut Session, events_lost: bool) {
+        if !events_lost && !session.mappings_are_old(self.index) {
+            return;
+        }
+        // A process that has just ended keeps the mappings that were known.
+        let Ok(now) = self.process.mappings() else {
+            return;
+        };
+        if events_lost {
+            session.reconcile_mapped(self.index, &now);
+        }
+        for mapping in now.executable() {
+            if mapping.file.is_some_and(|id| !self.naming.holds(id))
+                && let Ok(object) = Object::open(&self.process, mapping)
+            {
+                self.naming.hold(object);
+            }
+        }
+        if let Err(error) = session.set_mappings(self.index, &now) {
+            log::warn!(
+                "failed to update the mappings of process {}: {error:#}",
+                self.pid()
+            );
+        }
+        let mut known = (*self.mappings).clone();
+        known.remember(&now);
+        self.mappings = Arc::new(known);
+    }
+
+    /// Takes a reading.
+    ///
+    /// # Errors
+    ///
+    /// When a kernel map cannot be read.
+    pub(super) fn read(
+        &mut self,
+        session: &mut Session,
+        elapsed: Duration,
+        older: Duration,
+    ) -> anyhow::Result<()> {
+        self.latest = Snapshot {
+            elapsed,
+            sites: session
+                .sites(self.index, older)
+                .with_context(|| format!("failed to read what process {} holds", self.pid()))?,
+            unmatched_frees: session.unmatched_frees(self.index),
+            losses: session.losses(),
+            rss_bytes: self.process.rss_bytes(),
+            mappings: Arc::clone(&self.mappings),
+        };
+        self.tracker.observe(&self.latest);
+        Ok(())
+    }
+
+    /// A report of the latest reading that lists `top` sites (0: all).
+    pub(super) fn report(
+        &mut self,
+        args: &TraceArgs,
+        seq: u64,
+        is_final: bool,
+        order: Order,
+        top: usize,
+    ) -> Report {
+        let material = Material {
+            seq,
+            is_final,
+            pid: self.process.pid(),
+            comm: self.process.comm(),
+            snapshot: &self.latest,
+            tracker: &self.tracker,
+            rss_at_start_bytes: self.rss_at_start_bytes,
+            mappings_traced: self.mappings_traced,
+            filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
+            naming_failures: self.naming.failures(),
+        };
+        compose::report(&material, order, top, &mut self.naming)
+    }
+}
+
+/// Opens every object that has code in the process, once, and holds it: for the allocators now,
+/// for names later, also when the process or the file is gone by then.
+fn open_objects(process: &Process, mappings: &Mappings) -> (Vec<Object>, ElfNaming) {
+    let mut naming = ElfNaming::new();
+    let mut opened: Vec<FileId> = Vec::new();
+    let mut objects = Vec::new();
+    for mapping in mappings.executable() {
+        let Some(id) = mapping.file.filter(|id| !opened.contains(id)) else {
+            continue;
+        };
+        opened.push(id);
+        match Object::open(process, mapping) {
+            Ok(object) => {
+                naming.hold(object.clone());
+                objects.push(object);
+            }
+            Err(error) => log::info!("left out: {error}"),
+        }
+    }
+    (objects, naming)
+}

@@ -1,0 +1,315 @@
+//! A process that can be traced, held by a pidfd so that its pid cannot come to mean another one.
+//! Reads /proc; sends nothing to the process.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::Mappings;
+
+/// Why a process cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// There is none with this pid.
+    #[error("there is no process {pid}; `pgrep -a NAME` finds the pid of a program")]
+    NoSuchProcess {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// The number is that of a thread.
+    #[error("{pid} is a thread of process {tgid}; trace that one: leaktrace -p {tgid}")]
+    Thread {
+        /// The number asked for.
+        pid: u32,
+        /// The process that it belongs to.
+        tgid: u32,
+    },
+    /// A thread of the kernel.
+    #[error("process {pid} is a kernel thread and has no user memory; choose a user process")]
+    KernelThread {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// It has ended but was not waited for.
+    #[error("process {pid} is a zombie: it has ended and holds no memory any more")]
+    Zombie {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// leaktrace itself.
+    #[error("process {pid} is leaktrace itself; choose another process")]
+    Myself {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// Not an x86-64 process.
+    #[error("process {pid} is a 32-bit program; leaktrace traces 64-bit programs only")]
+    ThirtyTwoBit {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// It belongs to another user.
+    #[error("not allowed to look at process {pid}; run with sudo")]
+    NotPermitted {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// It ended while it was looked at.
+    #[error("process {pid} exited before it could be traced")]
+    Exited {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// Anything else that /proc said.
+    #[error("failed to read /proc/{pid}/{file}: {source}")]
+    Unreadable {
+        /// The pid asked for.
+        pid: u32,
+        /// The file below /proc/PID.
+        file: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+}
+
+/// A live process.
+#[derive(Debug)]
+pub struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+    comm: String,
+    exe: Option<PathBuf>,
+    command_line: String,
+}
+
+impl Process {
+    /// Opens the process with this pid and makes sure that it can be traced.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError`], one sentence for each way in which it cannot.
+    pub fn open(pid: u32) -> Result<Self, TargetError> {
+        if pid == std::process::id() {
+            return Err(TargetError::Myself { pid });
+        }
+        let pidfd = open_pidfd(pid)?;
+        let status = read(pid, "status")?;
+        match field(&status, "State:").and_then(|state| state.chars().next()) {
+            Some('Z') => return Err(TargetError::Zombie { pid }),
+            Some('X') => return Err(TargetError::Exited { pid }),
+            _ => {}
+        }
+        if field(&status, "VmSize:").is_none() {
+            // Without memory of its own: a kernel thread, or a process that is just ending.
+            let exited = Self::unnamed(pid, pidfd).has_exited();
+            return Err(if exited {
+                TargetError::Exited { pid }
+            } else {
+                TargetError::KernelThread { pid }
+            });
+        }
+        if is_32_bit(pid)? {
+            return Err(TargetError::ThirtyTwoBit { pid });
+        }
+        let mut process = Self::unnamed(pid, pidfd);
+        process.comm = read(pid, "comm")?.trim_end_matches('\n').to_owned();
+        process.exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+        process.command_line = read(pid, "cmdline")?
+            .trim_end_matches('\0')
+            .replace('\0', " ");
+        if process.has_exited() {
+            return Err(TargetError::Exited { pid });
+        }
+        Ok(process)
+    }
+
+    /// Process id, in this pid namespace.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Name of the main thread.
+    pub fn comm(&self) -> &str {
+        &self.comm
+    }
+
+    /// Path of the executable as the process sees it.
+    pub fn exe(&self) -> Option<&PathBuf> {
+        self.exe.as_ref()
+    }
+
+    /// Arguments, joined by spaces.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Readable once the process has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Whether the process has ended (all of its threads).
+    pub fn has_exited(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// What the process maps now.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended or may not be looked at.
+    pub fn mappings(&self) -> Result<Mappings, TargetError> {
+        let text = read_bytes(self.pid, "maps")?;
+        let mappings = Mappings::parse(&text);
+        if mappings.iter().next().is_none() || self.has_exited() {
+            return Err(TargetError::Exited { pid: self.pid });
+        }
+        Ok(mappings)
+    }
+
+    /// Resident set, bytes; absent when the process has ended.
+    pub fn rss_bytes(&self) -> Option<u64> {
+        let statm = read(self.pid, "statm").ok()?;
+        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+        (pages > 0 && !self.has_exited()).then(|| pages * rustix::param::page_size() as u64)
+    }
+
+    /// The number behind `Seccomp:`: 0 when no filter is in force.
+    pub fn seccomp_mode(&self) -> u32 {
+        self.status_number("Seccomp:")
+    }
+
+    /// Whether user shadow stacks are in force, which check every return address.
+    pub fn has_shadow_stack(&self) -> bool {
+        read(self.pid, "status")
+            .ok()
+            .and_then(|status| field(&status, "x86_Thread_features:").map(|f| f.contains("shstk")))
+            .unwrap_or(false)
+    }
+
+    fn status_number(&self, name: &str) -> u32 {
+        read(self.pid, "status")
+            .ok()
+            .and_then(|status| field(&status, name).and_then(|value| value.parse().ok()))
+            .unwrap_or(0)
+    }
+
+    fn unnamed(pid: u32, pidfd: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            comm: String::new(),
+            exe: None,
+            command_line: String::new(),
+        }
+    }
+}
+
+fn open_pidfd(pid: u32) -> Result<OwnedFd, TargetError> {
+    let missing = TargetError::NoSuchProcess { pid };
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Err(missing);
+    };
+    pidfd_open(number, PidfdFlags::empty()).map_err(|error| match thread_group(pid) {
+        Some(tgid) if tgid != pid => TargetError::Thread { pid, tgid },
+        Some(_) => TargetError::Unreadable {
+            pid,
+            file: "pidfd",
+            source: error.into(),
+        },
+        None => missing,
+    })
+}
+
+fn thread_group(pid: u32) -> Option<u32> {
+    field(&read(pid, "status").ok()?, "Tgid:")?.parse().ok()
+}
+
+fn read(pid: u32, file: &'static str) -> Result<String, TargetError> {
+    read_bytes(pid, file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_bytes(pid: u32, file: &'static str) -> Result<Vec<u8>, TargetError> {
+    fs::read(format!("/proc/{pid}/{file}")).map_err(|source| failure(pid, file, source))
+}
+
+fn failure(pid: u32, file: &'static str, source: io::Error) -> TargetError {
+    match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => TargetError::Exited { pid },
+        Some(libc::EACCES | libc::EPERM) => TargetError::NotPermitted { pid },
+        _ => TargetError::Unreadable { pid, file, source },
+    }
+}
+
+/// Value of a line of /proc/PID/status.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
+}
+
+/// Looks at the class (byte 4) and the machine (bytes 18, 19) of the executable's ELF header: x32
+/// programs have the class of 32-bit ones.
+fn is_32_bit(pid: u32) -> Result<bool, TargetError> {
+    const EM_X86_64: [u8; 2] = [62, 0];
+    let file =
+        fs::File::open(format!("/proc/{pid}/exe")).map_err(|source| failure(pid, "exe", source))?;
+    if !file
+        .metadata()
+        .is_ok_and(|meta| meta.mode() & libc::S_IFMT == libc::S_IFREG)
+    {
+        return Ok(false);
+    }
+    let mut header = [0u8; 20];
+    let complete = (&file).read_exact(&mut header).is_ok();
+    Ok(complete && header.starts_with(b"\x7fELF") && (header[4] != 2 || header[18..] != EM_X86_64))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pids_that_cannot_be_traced_are_told_apart() {
+        assert!(matches!(
+            Process::open(u32::MAX),
+            Err(TargetError::NoSuchProcess { .. })
+        ));
+        assert!(matches!(
+            Process::open(0),
+            Err(TargetError::NoSuchProcess { .. })
+        ));
+        assert!(matches!(
+            Process::open(std::process::id()),
+            Err(TargetError::Myself { .. })
+        ));
+    }
+
+    #[test]
+    fn a_child_is_opened_and_its_end_is_seen() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let process = Process::open(child.id()).unwrap();
+        assert!(!process.has_exited());
+        assert!(process.command_line().contains("60") || process.comm() != "sleep");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(process.has_exited());
+        assert!(process.mappings().is_err());
+        assert!(process.rss_bytes().is_none());
+    }
+}
