@@ -62,6 +62,8 @@ pub struct PendingCall {
     pub stack_pointer: u64,
     /// Return address that stood there, before the kernel put its trampoline in place.
     pub return_address: u64,
+    /// Address of the probed instruction.
+    pub instruction_pointer: u64,
     /// Bytes asked for; the new length for a mapping call.
     pub size_bytes: u64,
     /// Where the function writes the block's address (posix_memalign); the address argument of a
@@ -84,4 +86,4 @@ pub struct PendingCall {
 const _: () = assert!(size_of::<LiveKey>() == 16);
 const _: () = assert!(size_of::<LiveBlock>() == 24);
 const _: () = assert!(size_of::<SiteTotals>() == 32);
-const _: () = assert!(size_of::<PendingCall>() == 88);
+const _: () = assert!(size_of::<PendingCall>() == 96);

@@ -13,6 +13,12 @@ pub const MAX_PROCESSES: u32 = 64;
 /// Probed functions of all processes of a session.
 pub const MAX_PROBED_FUNCTIONS: u32 = 4096;
 
+/// Bridges of all processes of a session: calls inside `operator new` and its like.
+pub const MAX_BRIDGES: u32 = 4096;
+
+/// Bridges that follow one another: new[] calls new, which calls malloc.
+pub const MAX_BRIDGE_CHAIN: u32 = 3;
+
 /// Scratch areas a CPU. A uprobe handler can be preempted by another on the same CPU, so one area
 /// a CPU is not safe (0.3% corrupted stacks were measured on 6.12 with preempt=full).
 pub const SCRATCH_SLOTS: u32 = 4;

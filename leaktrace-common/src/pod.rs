@@ -20,6 +20,10 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for stack::StackRecord {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for stack::BridgeKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for stack::Bridge {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for loss::LossTotals {}
     // SAFETY: as above.
     unsafe impl aya::Pod for event::Event {}

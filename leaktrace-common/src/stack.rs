@@ -81,6 +81,34 @@ pub struct StackRecord {
 
 const _: () = assert!(size_of::<StackRecord>() == 1024);
 
+/// Key of a bridge: a return address in a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BridgeKey {
+    /// Return address (avma) in the bridged function.
+    pub address: u64,
+    /// Index of the process.
+    pub process: u32,
+    /// Always zero.
+    pub padding: u32,
+}
+
+/// How to get from a call inside a function that is no frame of its own (`operator new`) to the
+/// function's caller: what .eh_frame says for that return address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bridge {
+    /// Canonical frame address less the stack pointer after the return, bytes. The caller's
+    /// return address is the word below the canonical frame address.
+    pub cfa_offset: u32,
+    /// Distance of the saved frame pointer below the canonical frame address, bytes; 0 when the
+    /// function leaves the register alone.
+    pub frame_pointer_below_cfa: u32,
+}
+
+const _: () = assert!(size_of::<BridgeKey>() == 16);
+const _: () = assert!(size_of::<Bridge>() == 8);
+
 /// Start value of a stack's hash.
 #[inline(always)]
 pub const fn hash_start(process: u32, source: Source) -> u64 {

@@ -31,7 +31,7 @@ pub fn enter(ctx: &ProbeContext) {
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
     let current = unsafe { &mut *slot };
     if current.stack_pointer != 0 {
-        if pending::encloses(current, process, entry.stack_pointer) {
+        if pending::encloses(current, process, &entry) {
             return;
         }
         debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
@@ -41,6 +41,7 @@ pub fn enter(ctx: &ProbeContext) {
     let caller = site::of(&entry, process, Source::Heap, counted);
     current.site = caller.site;
     current.return_address = caller.return_address;
+    current.instruction_pointer = entry.instruction_pointer;
     current.size_bytes = size_bytes;
     current.cookie = entry.cookie;
     current.pointer = entry.argument(call.pointer_argument);
@@ -74,7 +75,6 @@ pub fn leave(ctx: &RetProbeContext) {
     current.stack_pointer = 0;
     let call = Call::from_cookie(current.cookie);
     let process = u32::from(call.process);
-    pending::learn_trampoline(process, stack_pointer);
     match call.kind {
         CallKind::Reallocate => settle_reallocation(current, process, result),
         CallKind::AllocateInto => {

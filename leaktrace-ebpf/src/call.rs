@@ -15,6 +15,8 @@ pub struct Entry {
     pub cookie: u64,
     /// Stack pointer: the return address is there.
     pub stack_pointer: u64,
+    /// Address of the probed instruction.
+    pub instruction_pointer: u64,
     /// Frame pointer of the caller, if it keeps one.
     pub frame_pointer: u64,
     arguments: [u64; 6],
@@ -31,6 +33,7 @@ impl Entry {
             Self {
                 cookie: bpf_get_attach_cookie(regs.cast::<c_void>()),
                 stack_pointer: core::ptr::read_volatile(&raw const (*regs).rsp),
+                instruction_pointer: core::ptr::read_volatile(&raw const (*regs).rip),
                 frame_pointer: core::ptr::read_volatile(&raw const (*regs).rbp),
                 arguments: [
                     core::ptr::read_volatile(&raw const (*regs).rdi),

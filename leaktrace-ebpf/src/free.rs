@@ -25,7 +25,7 @@ pub fn enter(ctx: &ProbeContext) {
         None => {
             // A free inside a realloc frees what the realloc has parked, or what it allocated
             // unseen: neither is missing.
-            if !inside_call(process, entry.stack_pointer) {
+            if !inside_call(process, &entry) {
                 process::count_unmatched_free(process);
             }
         }
@@ -33,10 +33,10 @@ pub fn enter(ctx: &ProbeContext) {
 }
 
 #[inline(always)]
-fn inside_call(process: u32, stack_pointer: u64) -> bool {
+fn inside_call(process: u32, entry: &Entry) -> bool {
     match pending::existing() {
         // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-        Some(slot) => pending::encloses(unsafe { &*slot }, process, stack_pointer),
+        Some(slot) => pending::encloses(unsafe { &*slot }, process, entry),
         None => false,
     }
 }

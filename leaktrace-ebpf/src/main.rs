@@ -7,7 +7,10 @@
 
 #![no_std]
 #![no_main]
-#![allow(internal_features, reason = "atomic read-modify-write has no stable form on BPF")]
+#![allow(
+    internal_features,
+    reason = "atomic read-modify-write has no stable form on BPF"
+)]
 #![feature(core_intrinsics)]
 
 mod allocate;

@@ -33,11 +33,12 @@ pub fn enter(ctx: &ProbeContext) {
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
     let current = unsafe { &mut *slot };
     if current.stack_pointer != 0 {
-        if pending::encloses(current, process, entry.stack_pointer) {
+        if pending::encloses(current, process, &entry) {
             return;
         }
         pending::abandon(slot, process);
     }
+    current.instruction_pointer = entry.instruction_pointer;
     current.pointer = entry.argument(call.pointer_argument);
     current.size_bytes = entry.argument(call.size_argument);
     current.cookie = entry.cookie;
@@ -78,7 +79,6 @@ pub fn leave(ctx: &RetProbeContext) {
     }
     current.stack_pointer = 0;
     let call = Call::from_cookie(current.cookie);
-    pending::learn_trampoline(u32::from(call.process), stack_pointer);
     match (call.kind, result) {
         (CallKind::Map, FAILED) | (CallKind::Unmap, 0) => {}
         (CallKind::Map, address) => announce(current, EventKind::Mapped, address),

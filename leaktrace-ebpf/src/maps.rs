@@ -10,7 +10,7 @@ use leaktrace_common::limits;
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::{Control, ProcessState};
-use leaktrace_common::stack::StackRecord;
+use leaktrace_common::stack::{Bridge, BridgeKey, StackRecord};
 
 use crate::scratch::Scratch;
 
@@ -27,7 +27,8 @@ pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
 
 /// Entries of `SITE_TOTALS`: site indices are below this.
 #[unsafe(no_mangle)]
-pub static SITE_ENTRIES: Global<u32> = Global::new(limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES);
+pub static SITE_ENTRIES: Global<u32> =
+    Global::new(limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES);
 
 /// Key: always 0. Written by user space (`armed`) and programs (`next_site`).
 #[map]
@@ -74,8 +75,7 @@ pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
 
 /// Key: number of a `Loss`. Atomic adds by programs, mapped into user space for reading.
 #[map]
-pub static LOSSES: Array<LossTotals> =
-    Array::with_max_entries(LOSS_REASONS as u32, BPF_F_MMAPABLE);
+pub static LOSSES: Array<LossTotals> = Array::with_max_entries(LOSS_REASONS as u32, BPF_F_MMAPABLE);
 
 /// Key: number of a process's function in the probe plan. Set to 1 when the probe fires first.
 #[map]
@@ -84,8 +84,12 @@ pub static PROBE_HITS: Array<u64> =
 
 /// Key: 2 × process + (0 or 1). Written by user space, the half that is not current.
 #[map]
-pub static MAPPINGS: Array<MappingTable> =
-    Array::with_max_entries(limits::MAX_PROCESSES * 2, 0);
+pub static MAPPINGS: Array<MappingTable> = Array::with_max_entries(limits::MAX_PROCESSES * 2, 0);
+
+/// Key: a return address in `operator new` or its like. Value: the way to its caller. Written by
+/// user space before the session is armed and when new code is mapped.
+#[map]
+pub static BRIDGES: HashMap<BridgeKey, Bridge> = HashMap::with_max_entries(limits::MAX_BRIDGES, 0);
 
 /// Changes of mappings, in order. Full: the event counts as `EventLost`.
 #[map]

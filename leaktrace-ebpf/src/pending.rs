@@ -4,21 +4,28 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
-use leaktrace_common::limits::MAX_NESTED_STACK_BYTES;
+use leaktrace_common::limits::{MAX_NESTED_STACK_BYTES, PAGE_BYTES};
 use leaktrace_common::loss::Loss;
 
+use crate::call::Entry;
 use crate::maps::{PENDING, PROCESSES};
 use crate::{live, loss};
 
 const IDLE: PendingCall = PendingCall {
     stack_pointer: 0,
     return_address: 0,
+    instruction_pointer: 0,
     size_bytes: 0,
     pointer: 0,
     old_size_bytes: 0,
     cookie: 0,
     parked_address: 0,
-    parked: LiveBlock { size_bytes: 0, at_ns: 0, site: 0, padding: 0 },
+    parked: LiveBlock {
+        size_bytes: 0,
+        at_ns: 0,
+        site: 0,
+        padding: 0,
+    },
     site: 0,
     old_block_unknown: 0,
 };
@@ -51,24 +58,40 @@ pub fn slot() -> Option<*mut PendingCall> {
 ///
 /// A stack pointer above the remembered one proves that the remembered call has ended without a
 /// return (longjmp, exception); so does a return address that the kernel's trampoline does not
-/// cover any more. At the same stack pointer with the trampoline in place, the outer function has
+/// cover any more; so does a caller in the main program when the remembered call is one of a
+/// library's functions, which do not call back. At the same stack pointer with the trampoline in place, the outer function has
 /// jumped to the inner one instead of calling it (reallocarray to realloc in glibc).
 #[inline(always)]
-pub fn encloses(call: &PendingCall, process: u32, stack_pointer: u64) -> bool {
+pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
+    let stack_pointer = entry.stack_pointer;
     let outer = call.stack_pointer;
-    if outer == 0
-        || stack_pointer > outer
-        || outer - stack_pointer > MAX_NESTED_STACK_BYTES
-    {
+    if outer == 0 || stack_pointer > outer || outer - stack_pointer > MAX_NESTED_STACK_BYTES {
         return false;
     }
     // SAFETY: the helper checks the address.
     let Ok(word) = (unsafe { bpf_probe_read_user(outer as *const u64) }) else {
         return false;
     };
-    match trampoline(process) {
-        0 => word != call.return_address,
-        known => word == known,
+    is_trampoline(process, word, outer)
+        && !(stack_pointer < outer && comes_from_outside(call, process, stack_pointer))
+}
+
+/// Whether the call at `stack_pointer` is made by the main program while the remembered one is in
+/// a library. Stale words on the stack can look like a live outer call; this tells most apart.
+#[inline(always)]
+fn comes_from_outside(call: &PendingCall, process: u32, stack_pointer: u64) -> bool {
+    let Some(state) = PROCESSES.get_ptr(process) else {
+        return false;
+    };
+    // SAFETY: the pointer is a live map value that user space wrote before the session was armed.
+    let (start, end) = unsafe { ((*state).program_start, (*state).program_end) };
+    if call.instruction_pointer >= start && call.instruction_pointer < end {
+        return false;
+    }
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(stack_pointer as *const u64) } {
+        Ok(caller) => caller >= start && caller < end,
+        Err(_) => false,
     }
 }
 
@@ -89,28 +112,29 @@ pub fn abandon(slot: *mut PendingCall, process: u32) {
     }
 }
 
-/// Remembers where the trampoline of this process is. The word below the stack pointer at a
-/// return is the return address that was popped: the trampoline's, as the kernel had put it there.
+/// Whether a word where a return address belongs is the kernel's uretprobe trampoline.
+///
+/// The trampoline is the start of a page that the kernel maps into the process when a return probe
+/// fires first, at the top of the address space, above every stack; nothing else that a stack slot
+/// holds looks like that. Once seen, its address is known. User space enters it too, from the
+/// mapping `[uprobes]`, for a process where the top was taken.
 #[inline(always)]
-pub fn learn_trampoline(process: u32, stack_pointer: u64) {
+fn is_trampoline(process: u32, word: u64, stack_pointer: u64) -> bool {
     let Some(state) = PROCESSES.get_ptr_mut(process) else {
-        return;
+        return false;
     };
     // SAFETY: the pointer is a live map value; all writers write the same value.
-    unsafe {
-        if (*state).trampoline == 0
-            && let Ok(word) = bpf_probe_read_user((stack_pointer - 8) as *const u64)
-        {
-            (*state).trampoline = word;
+    let known = unsafe { &raw mut (*state).trampoline };
+    // SAFETY: as above.
+    match unsafe { known.read_volatile() } {
+        0 => {
+            let seen = word & (PAGE_BYTES - 1) == 0 && word > stack_pointer;
+            if seen {
+                // SAFETY: as above.
+                unsafe { known.write_volatile(word) };
+            }
+            seen
         }
-    }
-}
-
-#[inline(always)]
-fn trampoline(process: u32) -> u64 {
-    match PROCESSES.get_ptr(process) {
-        // SAFETY: the pointer is a live map value.
-        Some(state) => unsafe { (*state).trampoline },
-        None => 0,
+        known => word == known,
     }
 }

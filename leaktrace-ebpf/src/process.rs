@@ -1,7 +1,7 @@
 //! What is kept for each traced process, and what is left to do when one of its threads exits.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::programs::RawTracePointContext;
 
 use crate::maps::{CONTROL, PENDING, PROCESSES, TRACED};

@@ -19,6 +19,8 @@ pub struct Scratch {
     pub taken: u32,
     /// Index of the process's current mapping table.
     pub table: u32,
+    /// The word at the stack pointer at entry.
+    pub return_address: u64,
     /// Next frame pointer to follow.
     pub frame_pointer: u64,
     /// Frame pointers at or below this are not on the rest of the stack.

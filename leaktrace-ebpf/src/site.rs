@@ -23,7 +23,10 @@ pub struct Caller {
 #[inline(always)]
 pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller {
     if !counted {
-        return Caller { site: SITE_NOT_COUNTED, return_address: walk::return_address(entry) };
+        return Caller {
+            site: SITE_NOT_COUNTED,
+            return_address: walk::return_address(entry),
+        };
     }
     let Some(area) = scratch::acquire() else {
         loss::count(Loss::ScratchBusy, 0);
@@ -34,10 +37,13 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
     };
     walk::take(area, entry, process, source);
     // SAFETY: the pointer is a live map value that this walk has taken.
-    let return_address = unsafe { (*area).record.frames[0] };
+    let return_address = unsafe { (*area).return_address };
     let site = find_or_store(area, process);
     scratch::release(area);
-    Caller { site, return_address }
+    Caller {
+        site,
+        return_address,
+    }
 }
 
 #[inline(always)]
@@ -75,8 +81,13 @@ fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
         return None;
     }
     // SAFETY: the pointer is a live map value that this walk has taken.
-    STACKS.insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST)).ok()?;
-    if STACK_SITES.insert(hash, site, u64::from(BPF_NOEXIST)).is_ok() {
+    STACKS
+        .insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST))
+        .ok()?;
+    if STACK_SITES
+        .insert(hash, site, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
         return Some(site);
     }
     // Ignored: the entry was inserted above.

@@ -7,12 +7,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user as read_user_bytes};
-use leaktrace_common::limits::{MAX_FRAMES, MAX_STACK_SPAN_BYTES, PAGE_BYTES};
+use leaktrace_common::limits::{MAX_BRIDGE_CHAIN, MAX_FRAMES, MAX_STACK_SPAN_BYTES, PAGE_BYTES};
 use leaktrace_common::mapping;
-use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
+use leaktrace_common::stack::{BridgeKey, Source, StackEnd, hash_end, hash_frame, hash_start};
 
 use crate::call::Entry;
-use crate::maps::{MAPPINGS, PROCESSES};
+use crate::maps::{BRIDGES, MAPPINGS, PROCESSES};
 use crate::process;
 use crate::scratch::{Scratch, WINDOW_WORDS};
 
@@ -42,20 +42,66 @@ pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     walk.record.source = source as u8;
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
-    walk.record.frames[0] = 0;
-    match word(walk, entry.stack_pointer) {
-        Some(caller) => {
-            if !is_code(walk, caller) {
-                process::note_unknown_code(process);
-            }
-            push(walk, caller);
-            follow(area);
+    walk.return_address = 0;
+    if let Some(caller) = word(walk, entry.stack_pointer) {
+        walk.return_address = caller;
+        let caller = cross_bridges(walk, process, caller);
+        if !is_code(walk, caller) {
+            process::note_unknown_code(process);
         }
-        None => {}
+        push(walk, caller);
+        follow(area);
     }
     // SAFETY: as above.
     let walk = unsafe { &mut *area };
     walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
+}
+
+/// Leaves `operator new` and its like out: they are allocation functions, not frames, and they
+/// keep no frame pointer, so that their caller would be lost with them.
+#[inline(always)]
+fn cross_bridges(walk: &mut Scratch, process: u32, caller: u64) -> u64 {
+    let Some(state) = PROCESSES.get_ptr(process) else {
+        return caller;
+    };
+    // SAFETY: the pointer is a live map value; volatile because user space writes it.
+    let (start, end) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*state).bridges_start),
+            core::ptr::read_volatile(&raw const (*state).bridges_end),
+        )
+    };
+    let mut caller = caller;
+    let mut crossed = 0;
+    while crossed < MAX_BRIDGE_CHAIN && caller >= start && caller < end {
+        match cross(walk, process, caller) {
+            Some(next) => caller = next,
+            None => break,
+        }
+        crossed += 1;
+    }
+    caller
+}
+
+/// The caller of the bridged function that `address` is in.
+#[inline(always)]
+fn cross(walk: &mut Scratch, process: u32, address: u64) -> Option<u64> {
+    let key = BridgeKey {
+        address,
+        process,
+        padding: 0,
+    };
+    let place = BRIDGES.get_ptr(key)?;
+    // SAFETY: the pointer is a live map value, written before it is read.
+    let bridge = unsafe { *place };
+    // `floor` is where the return address stands; the stack pointer is above it after the return.
+    let cfa = walk.floor + 8 + u64::from(bridge.cfa_offset);
+    if bridge.frame_pointer_below_cfa != 0 {
+        walk.frame_pointer = word(walk, cfa - u64::from(bridge.frame_pointer_below_cfa))?;
+    }
+    let next = word(walk, cfa - 8)?;
+    walk.floor = cfa - 8;
+    Some(next)
 }
 
 /// Follows saved frame pointers. bpf_loop (Linux 5.17) has the verifier look at the body once;
@@ -158,7 +204,11 @@ fn word(walk: &mut Scratch, address: u64) -> Option<u64> {
         // SAFETY: the window has room for a page and the length is at most that; the helper
         // checks the address.
         let failed = unsafe {
-            read_user_bytes(walk.window.as_mut_ptr().cast(), length as u32, address as *const _)
+            read_user_bytes(
+                walk.window.as_mut_ptr().cast(),
+                length as u32,
+                address as *const _,
+            )
         };
         if failed != 0 {
             return None;

@@ -39,7 +39,8 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
     /// Process to trace; repeat it for several
-    #[arg(short, long = "pid", value_name = "PID", required = true)]
+    #[arg(short, long = "pid", value_name = "PID", required = true,
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
 
     /// Time between reports (500ms, 10s, 1h)

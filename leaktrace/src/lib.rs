@@ -24,3 +24,4 @@ pub mod session;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;
+pub mod unwind;

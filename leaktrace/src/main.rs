@@ -22,11 +22,21 @@ fn main() -> ExitCode {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, whatever the layers below have said.
-            let line = format!("{error:#}").replace('\n', " ");
+            let line = without_error_numbers(&format!("{error:#}").replace('\n', " "));
             let _ = writeln!(std::io::stderr(), "leaktrace: {line}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Drops ` (os error 2)`: the words before it say the same.
+fn without_error_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
+    }
+    out
 }
 
 fn doctor() -> ExitCode {

@@ -1,1 +1,39 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: traced programs, leaktrace itself, and typed access to what
+//! both of them print. Knows the contract (command line, JSON lines, exit codes), and nothing of
+//! how leaktrace works inside.
+//!
+//! Everything here panics when something is wrong: a panic is a failed test. Nothing waits longer
+//! than [`PATIENCE`], and whatever was started is killed when its owner is dropped.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a harness fails its test by panicking, with what failed as the message"
+)]
+
+mod compile;
+mod files;
+mod lines;
+mod procfs;
+mod report;
+mod spawned;
+mod target;
+mod traced;
+mod tracer;
+mod truth;
+
+use std::time::Duration;
+
+pub use compile::Program;
+pub use files::{copy, read, scratch};
+pub use procfs::{code_at, cpu_time, peak_resident_bytes};
+pub use report::{Frame, Held, Report, Site};
+pub use spawned::Spawned;
+pub use target::Target;
+pub use traced::{
+    Traced, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true, trace, trace_with,
+};
+pub use tracer::{Finished, Session, Tracer, assert_refused, leaktrace, run, run_to_end};
+pub use truth::Truth;
+
+/// Longest wait for anything that a program under test should do.
+pub const PATIENCE: Duration = Duration::from_secs(60);

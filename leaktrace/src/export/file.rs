@@ -118,6 +118,8 @@ fn is_of_the_system(path: &Path) -> io::Result<bool> {
 /// A new file beside the path, gone again when it is dropped. Created exclusively, so that no
 /// link is followed.
 fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFile> {
+    // A missing directory is said as such, without the temporary name.
+    fs::metadata(directory)?;
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(path.file_name().unwrap_or_default());
     prefix.push(".");

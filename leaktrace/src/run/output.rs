@@ -28,7 +28,8 @@ impl Output {
     /// When one cannot.
     pub(super) fn open(args: &TraceArgs) -> anyhow::Result<Self> {
         for path in [&args.flamegraph, &args.folded].into_iter().flatten() {
-            file::check_writable(path)?;
+            // Its text says all; its source would be said twice.
+            file::check_writable(path).map_err(|error| anyhow::anyhow!("{error}"))?;
         }
         let colour = io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -16,7 +16,9 @@ use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{AttachError, ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{FileId, Mappings, Object, Process};
+use crate::target::{FileId, Mappings, Object, Process, TargetError};
+use crate::unwind::{OPERATORS, bridges};
+use leaktrace_common::stack::Bridge;
 
 /// A process under trace.
 pub(super) struct Traced {
@@ -90,7 +92,7 @@ impl Traced {
     pub(super) fn attach(&mut self, session: &mut Session, mmap: bool) -> anyhow::Result<()> {
         let pid = self.process.pid();
         self.mappings_traced = mmap;
-        self.index = session.add_process(pid, &self.mappings)?;
+        self.index = session.add_process(pid, self.program_code(), &self.mappings)?;
         self.plan = plan(
             self.index,
             &self.detection,
@@ -101,27 +103,44 @@ impl Traced {
                     .and_then(|object| object.code(offset, length).ok())
             },
         );
+        let bridges: Vec<_> = self
+            .objects
+            .iter()
+            .flat_map(|object| bridges_of(object, &self.mappings))
+            .collect();
+        session.add_bridges(self.index, &bridges)?;
         for group in self.plan.groups() {
             let Some(object) = self.objects.get(group.object) else {
                 continue;
             };
-            session.attach(group.program, &object.open_path(), pid, &group.points).map_err(|error| {
-                match error {
-                    _ if self.process.has_exited() => {
-                        anyhow::anyhow!("process {pid} exited before it could be traced")
-                    }
-                    AttachError::ProcessExited => {
-                        anyhow::anyhow!("process {pid} exited before it could be traced")
-                    }
+            session
+                .attach(group.program, &object.open_path(), pid, &group.points)
+                .map_err(|error| match error {
+                    AttachError::ProcessExited => anyhow::anyhow!(TargetError::Exited { pid }),
                     AttachError::Refused(reason) => anyhow::anyhow!(
-                        "cannot attach to process {pid}: the kernel refused probes on {}: {reason}; \
-                         `leaktrace doctor` says what is missing",
+                        "cannot attach to process {pid}: the kernel refused probes on {}: \
+                         {reason}; `leaktrace doctor` says what is missing",
                         object.path().display(),
                     ),
-                }
-            })?;
+                })?;
+        }
+        // The kernel attaches to a process that has just ended as well, and nothing would follow.
+        if self.process.has_exited() {
+            anyhow::bail!(TargetError::Exited { pid });
         }
         Ok(())
+    }
+
+    /// Addresses of the main program's code.
+    fn program_code(&self) -> Option<std::ops::Range<u64>> {
+        let exe = self.process.exe()?;
+        let mut code = self
+            .mappings
+            .executable()
+            .filter(|mapping| mapping.path == *exe);
+        let first = code.next()?;
+        let end = code.last().unwrap_or(first).end;
+        Some(first.start..end)
     }
 
     /// Notes where the process stands when counting begins.
@@ -187,6 +206,9 @@ impl Traced {
             if mapping.file.is_some_and(|id| !self.naming.holds(id))
                 && let Ok(object) = Object::open(&self.process, mapping)
             {
+                if let Err(error) = session.add_bridges(self.index, &bridges_of(&object, &now)) {
+                    log::warn!("process {}: {error:#}", self.pid());
+                }
                 self.naming.hold(object);
             }
         }
@@ -249,6 +271,41 @@ impl Traced {
         };
         compose::report(&material, order, top, &mut self.naming)
     }
+}
+
+/// The ways out of `operator new` and its like in an object, by address in the process. None for
+/// an object without them, or one that says too little about its frames.
+fn bridges_of(object: &Object, mappings: &Mappings) -> Vec<(u64, Bridge)> {
+    let functions = object.functions(&OPERATORS).unwrap_or_default();
+    if functions.is_empty() {
+        return Vec::new();
+    }
+    let (Ok(segments), Ok(Some((svma, section)))) =
+        (object.segments(), object.section(".eh_frame"))
+    else {
+        return Vec::new();
+    };
+    let code: Vec<(u64, Vec<u8>)> = functions
+        .iter()
+        .filter_map(|function| {
+            let length = usize::try_from(function.size_bytes.min(4096)).ok()?;
+            Some((
+                function.svma,
+                object.code(function.file_offset, length).ok()?,
+            ))
+        })
+        .collect();
+    let avma = |address: u64| {
+        let file_offset = segments.file_offset(address)?;
+        let mut of_object = mappings
+            .executable()
+            .filter(|mapping| mapping.file == Some(object.file_id()));
+        of_object.find_map(|mapping| mapping.address_of(file_offset))
+    };
+    bridges(&code, (svma, &section))
+        .into_iter()
+        .filter_map(|(address, bridge)| Some((avma(address)?, bridge)))
+        .collect()
 }
 
 /// Opens every object that has code in the process, once, and holds it: for the allocators now,

@@ -77,7 +77,7 @@ impl Session {
     ///
     /// When the kernel refuses a map or a program, with its reason.
     pub fn load(config: &Config) -> Result<Self, LoadError> {
-        // Reading the kernel's types takes 150 ms, so it goes on beside loading and attaching.
+        // Reading the kernel's types takes as long as all else here, so it goes on beside it.
         let exit_code_offset = std::thread::spawn(kernel::task_exit_code_offset);
         let mut ebpf = create_maps(config)?;
         let release = rustix::system::uname()
@@ -97,13 +97,16 @@ impl Session {
             None
         };
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
-        control.update(0, |control| control.next_site = limits::MAX_PROCESSES);
+        let offset = exit_code_offset.join().ok().flatten();
+        control.update(0, |control| {
+            control.next_site = limits::MAX_PROCESSES;
+            control.task_exit_code_offset = offset.unwrap_or(0);
+        });
         Ok(Self {
             links: Vec::new(),
             programs,
             logger,
             control,
-            exit_code_offset: Some(exit_code_offset),
             processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
             totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
             losses: mapped_array(&ebpf, "LOSSES", LOSS_REASONS)?,

@@ -52,7 +52,6 @@ pub struct Session {
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     control: MappedArray<Control>,
-    exit_code_offset: Option<std::thread::JoinHandle<Option<u32>>>,
     processes: MappedArray<ProcessState>,
     totals: MappedArray<SiteTotals>,
     losses: MappedArray<LossTotals>,
@@ -66,14 +65,7 @@ pub struct Session {
 impl Session {
     /// Sets the session going: from now on every call of a probed function is counted.
     pub fn arm(&mut self) {
-        let offset = self
-            .exit_code_offset
-            .take()
-            .and_then(|thread| thread.join().ok().flatten());
-        self.control.update(0, |control| {
-            control.task_exit_code_offset = offset.unwrap_or(0);
-            control.armed = 1;
-        });
+        self.control.update(0, |control| control.armed = 1);
     }
 
     /// Stops counting; probes stay until [`Session::detach`].

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use leaktrace_common::ledger::{LiveBlock, LiveKey, SiteTotals};
 use leaktrace_common::limits::{MAX_FRAMES, MAX_MAPPINGS, MAX_PROCESSES};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::ProcessState;
-use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
+use leaktrace_common::stack::{
+    Bridge, BridgeKey, Source, StackEnd, StackRecord, site_without_stack,
+};
 
 use super::Session;
 use super::load::map_data;
@@ -32,12 +35,19 @@ pub enum ExitStatus {
 }
 
 impl Session {
-    /// Enters a process into the table and returns its index.
+    /// Enters a process into the table and returns its index. `program` are the addresses of the
+    /// main program's code.
     ///
     /// # Errors
     ///
     /// When the table is full or the kernel refuses.
-    pub fn add_process(&mut self, tgid: u32, mappings: &Mappings) -> anyhow::Result<u16> {
+    pub fn add_process(
+        &mut self,
+        tgid: u32,
+        program: Option<std::ops::Range<u64>>,
+        mappings: &Mappings,
+    ) -> anyhow::Result<u16> {
+        let program = program.unwrap_or(0..0);
         let index = self.mapped.len();
         if index >= MAX_PROCESSES as usize {
             bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
@@ -53,6 +63,8 @@ impl Session {
         self.processes.update(index, |state| {
             *state = ProcessState {
                 tgid,
+                program_start: program.start,
+                program_end: program.end,
                 ..ProcessState::default()
             }
         });
@@ -83,6 +95,10 @@ impl Session {
             table.ends[index] = mapping.end;
             table.count += 1;
         }
+        let trampoline = mappings
+            .iter()
+            .find(|mapping| mapping.path == Path::new("[uprobes]"))
+            .map(|m| m.start);
         let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
         let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
             self.ebpf
@@ -92,8 +108,42 @@ impl Session {
         tables.set(u32::from(process) * 2 + unused, *table, 0)?;
         self.processes.update(usize::from(process), |state| {
             state.mapping_missed = 0;
+            if let Some(trampoline) = trampoline {
+                state.trampoline = trampoline;
+            }
             state.mapping_table = unused;
         });
+        Ok(())
+    }
+
+    /// Lets the stack walk cross functions that are no frames: return addresses (avma) in them,
+    /// with the way to their caller.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than fit; calls in the rest show the bridged function as a frame.
+    pub fn add_bridges(&mut self, process: u16, bridges: &[(u64, Bridge)]) -> anyhow::Result<()> {
+        let mut map: BpfHashMap<_, BridgeKey, Bridge> = BpfHashMap::try_from(
+            self.ebpf
+                .map_mut("BRIDGES")
+                .context("BPF map BRIDGES is missing")?,
+        )?;
+        for (address, bridge) in bridges {
+            let key = BridgeKey {
+                address: *address,
+                process: u32::from(process),
+                padding: 0,
+            };
+            map.insert(key, *bridge, 0)
+                .context("too many calls inside operator new")?;
+            self.processes.update(usize::from(process), |state| {
+                state.bridges_end = state.bridges_end.max(address + 1);
+                state.bridges_start = match state.bridges_start {
+                    0 => *address,
+                    start => start.min(*address),
+                };
+            });
+        }
         Ok(())
     }
 

@@ -53,11 +53,11 @@ impl ElfNaming {
 
     /// Keeps an object for naming.
     pub fn hold(&mut self, object: Object) {
-        if !self.objects.contains_key(&object.file_id()) {
+        self.objects.entry(object.file_id()).or_insert_with(|| {
             // Without segments nothing in it gets a name, which the frames themselves show.
             let segments = object.segments().unwrap_or_default();
-            self.objects.insert(object.file_id(), (object, segments));
-        }
+            (object, segments)
+        });
     }
 
     /// Whether the object with this identity is held.

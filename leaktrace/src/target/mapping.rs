@@ -32,6 +32,15 @@ pub struct Mapping {
     pub deleted: bool,
 }
 
+impl Mapping {
+    /// Address at which this offset of the file is mapped; `None` when it is not mapped here.
+    pub fn address_of(&self, file_offset: u64) -> Option<u64> {
+        let from_start = file_offset.checked_sub(self.file_offset)?;
+        let address = self.start.checked_add(from_start)?;
+        (address < self.end).then_some(address)
+    }
+}
+
 /// The mappings of one process, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mappings {

@@ -131,6 +131,18 @@ impl Object {
         })
     }
 
+    /// Address (svma) and bytes of a section; `None` when there is none of this name.
+    ///
+    /// # Errors
+    ///
+    /// When it is no ELF object or a broken one.
+    pub fn section(&self, name: &str) -> Result<Option<(u64, Vec<u8>)>, ObjectError> {
+        symbols::section(&self.file, name).map_err(|reason| ObjectError::Malformed {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
     /// Up to `length` bytes from this offset in the file.
     ///
     /// # Errors

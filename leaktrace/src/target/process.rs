@@ -1,9 +1,11 @@
 //! A process that can be traced, held by a pidfd so that its pid cannot come to mean another one.
 //! Reads /proc; sends nothing to the process.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -118,7 +120,7 @@ impl Process {
         }
         let mut process = Self::unnamed(pid, pidfd);
         process.comm = read(pid, "comm")?.trim_end_matches('\n').to_owned();
-        process.exe = fs::read_link(format!("/proc/{pid}/exe")).ok();
+        process.exe = executable(pid);
         process.command_line = read(pid, "cmdline")?
             .trim_end_matches('\0')
             .replace('\0', " ");
@@ -213,6 +215,16 @@ impl Process {
             command_line: String::new(),
         }
     }
+}
+
+/// The link says ` (deleted)` behind the name of a program that was replaced.
+fn executable(pid: u32) -> Option<PathBuf> {
+    let link = fs::read_link(format!("/proc/{pid}/exe"))
+        .ok()?
+        .into_os_string()
+        .into_vec();
+    let name = link.strip_suffix(b" (deleted)").unwrap_or(&link).to_vec();
+    Some(OsString::from_vec(name).into())
 }
 
 fn open_pidfd(pid: u32) -> Result<OwnedFd, TargetError> {

@@ -7,10 +7,13 @@ use std::os::unix::fs::FileExt;
 
 use object::elf;
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object as _, ObjectSymbol, ReadCache, SymbolKind};
+use object::{Endianness, Object as _, ObjectSection, ObjectSymbol, ReadCache, SymbolKind};
 
 /// Symbol tables larger than this are not searched; the largest in the field have 2 million.
 const MAX_SYMBOLS: usize = 8_000_000;
+
+/// Sections larger than this are not read; .eh_frame of the largest programs has 60 MB.
+const MAX_SECTION_BYTES: u64 = 512 << 20;
 
 /// A function that an object defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,23 @@ pub(super) fn segments(file: &File) -> Result<Segments, String> {
     let cache = ReadCache::new(At { file, position: 0 });
     let elf = parse(&cache)?;
     Ok(segments_of(&elf))
+}
+
+/// Address and bytes of a section, if the file has it.
+pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>, String> {
+    let cache = ReadCache::new(At { file, position: 0 });
+    let elf = parse(&cache)?;
+    let Some(section) = elf.section_by_name(name) else {
+        return Ok(None);
+    };
+    if section.size() > MAX_SECTION_BYTES {
+        return Err(format!(
+            "its section {name} has {} bytes, more than leaktrace reads",
+            section.size()
+        ));
+    }
+    let bytes = section.data().map_err(|error| error.to_string())?;
+    Ok(Some((section.address(), bytes.to_vec())))
 }
 
 /// Defined functions with these names. A name that is defined at several addresses (symbol

@@ -1,0 +1,134 @@
+//! The end of a session: whoever ends it, there is one final report with names, and a line that
+//! says why.
+
+use leaktrace_tests::{Program, Session, Target, Tracer, assert_sites_are_true};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn ended_target(how: &str) -> Session {
+    let mut target = Target::start(&Program::c("ends.c"), &[how]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    target.end();
+    let session = tracer.wait();
+    assert_sites_are_true(session.final_report(), &truth);
+    session
+}
+
+#[track_caller]
+fn assert_exited(session: &Session, code: i32) {
+    assert_eq!(session.end["reason"], "target-exited", "{}", session.end);
+    assert_eq!(session.end["exit_code"], code, "{}", session.end);
+    assert_eq!(session.end["signal"], Value::Null, "{}", session.end);
+}
+
+#[track_caller]
+fn assert_killed(session: &Session, signal: Signal) {
+    assert_eq!(session.end["reason"], "target-killed", "{}", session.end);
+    assert_eq!(session.end["signal"], signal.as_raw(), "{}", session.end);
+    assert_eq!(session.end["exit_code"], Value::Null, "{}", session.end);
+}
+
+#[test]
+fn a_target_that_returns_from_main_is_reported_with_code_0() {
+    assert_exited(&ended_target("return"), 0);
+}
+
+#[test]
+fn a_target_that_exits_is_reported_with_its_code() {
+    assert_exited(&ended_target("exit"), 3);
+    assert_exited(&ended_target("_exit"), 7);
+}
+
+#[test]
+fn a_target_that_exits_from_another_thread_is_reported_with_its_code() {
+    assert_exited(&ended_target("other_thread_exits"), 5);
+}
+
+#[test]
+fn a_target_whose_main_thread_ends_first_is_traced_to_its_end() {
+    assert_exited(&ended_target("main_thread_first"), 5);
+}
+
+#[test]
+fn a_target_that_aborts_is_reported_with_its_signal() {
+    assert_killed(&ended_target("abort"), Signal::ABORT);
+    assert_killed(&ended_target("segv"), Signal::SEGV);
+}
+
+#[test]
+fn a_killed_target_is_reported_with_its_signal_and_names() {
+    for signal in [Signal::KILL, Signal::TERM] {
+        let mut target = Target::start(&Program::c("ends.c"), &["return"]);
+        let tracer = Tracer::attach(target.pid(), &[]);
+        let truth = target.work();
+        target.signal(signal);
+        let session = tracer.wait();
+        assert_killed(&session, signal);
+        assert_sites_are_true(session.final_report(), &truth);
+    }
+}
+
+#[test]
+fn a_target_that_is_dead_but_not_waited_for_is_noticed() {
+    // The zombie stays until the end of this test: nobody reaps it before.
+    let mut target = Target::start(&Program::c("ends.c"), &["exit"]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    target.say("end");
+    let session = tracer.wait();
+    assert_exited(&session, 3);
+    assert_sites_are_true(session.final_report(), &truth);
+}
+
+#[test]
+fn the_end_of_the_duration_ends_the_session() {
+    let mut target = Target::start(&Program::c("ends.c"), &["return"]);
+    let tracer = Tracer::attach(target.pid(), &["--duration", "2s"]);
+    let truth = target.work();
+    let session = tracer.wait();
+    assert_eq!(session.end["reason"], "duration");
+    assert_eq!(session.end["exit_code"], Value::Null);
+    assert_sites_are_true(session.final_report(), &truth);
+    let elapsed = session.final_report().0["elapsed_s"].as_f64();
+    assert!(
+        elapsed.is_some_and(|s| (1.9..4.0).contains(&s)),
+        "{elapsed:?}"
+    );
+}
+
+#[test]
+fn ctrl_c_and_sigterm_end_the_session_with_a_report() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut target = Target::start(&Program::c("ends.c"), &["return"]);
+        let tracer = Tracer::attach(target.pid(), &[]);
+        let truth = target.work();
+        tracer.signal(signal);
+        let session = tracer.wait();
+        assert_eq!(session.end["reason"], "interrupted");
+        assert_sites_are_true(session.final_report(), &truth);
+    }
+}
+
+#[test]
+fn two_targets_are_reported_each_and_the_session_lasts_as_long_as_one_lives() {
+    let mut first = Target::start(&Program::c("ends.c"), &["exit"]);
+    let mut second = Target::start(&Program::c("late.c"), &[]);
+    let second_pid = second.pid().to_string();
+    let tracer = Tracer::attach(first.pid(), &["--pid", &second_pid]);
+    let first_truth = first.work();
+    first.end();
+    let second_truth = second.work();
+    tracer.signal(Signal::INT);
+    let session = tracer.wait();
+    assert!(session.status.success(), "{}", session.errors);
+    for (pid, truth) in [(first.pid(), first_truth), (second.pid(), second_truth)] {
+        let of_pid = session
+            .reports
+            .iter()
+            .filter(|report| report.0["pid"] == pid);
+        let finals: Vec<_> = of_pid.filter(|report| report.is_final()).collect();
+        assert_eq!(finals.len(), 1, "one final report of {pid}");
+        assert_sites_are_true(finals[0], &truth);
+    }
+}

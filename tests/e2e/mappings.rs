@@ -1,0 +1,39 @@
+//! Mappings that a program makes itself: whole, cut, covered, moved.
+
+use leaktrace_tests::{Program, assert_nothing_lost, assert_totals_are_true, trace, trace_with};
+
+#[test]
+fn live_mappings_are_what_the_kernel_still_has_mapped() {
+    let traced = trace(&Program::c("mmap_cases.c"), &[]);
+    for (caller, held) in traced.truth.sites() {
+        let seen = traced.report.held_by("mmap", &caller);
+        assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
+    }
+    let moved = traced.report.held_by("mmap", "move_and_grow").bytes
+        + traced.report.held_by("mmap", "map_to_be_moved").bytes;
+    assert_eq!(moved, traced.truth.number("moved_bytes"));
+    assert_eq!(
+        traced.report.mapped_bytes(),
+        traced.truth.number("mapped_bytes")
+    );
+    assert_totals_are_true(&traced.report, &traced.truth);
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn twenty_thousand_mappings_in_a_row_are_all_seen() {
+    let traced = trace(&Program::c("map_storm.c"), &[]);
+    for (caller, held) in traced.truth.sites() {
+        assert_eq!(traced.report.held_by("mmap", &caller), held);
+    }
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn no_mmap_leaves_mappings_out_and_blocks_in() {
+    let traced = trace_with(&Program::c("realloc_cases.c"), &[], &["--no-mmap"]);
+    assert_eq!(traced.report.sites("mmap").count(), 0);
+    assert_totals_are_true(&traced.report, &traced.truth);
+    let traced = trace_with(&Program::c("mmap_cases.c"), &[], &["--no-mmap"]);
+    assert_eq!(traced.report.0["sites"], serde_json::json!([]));
+}

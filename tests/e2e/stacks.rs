@@ -1,0 +1,179 @@
+//! Call stacks and their names, against the stacks that the programs know of themselves.
+
+use leaktrace_tests::{
+    Frame, Held, Program, Report, Site, assert_nothing_lost, assert_sites_are_true, trace,
+};
+
+fn names<'a>(site: &Site<'a>) -> Vec<&'a str> {
+    let frames = site.frames();
+    frames
+        .iter()
+        .map(|frame| frame.function().unwrap_or("?"))
+        .collect()
+}
+
+fn site_of<'a>(report: &'a Report, caller: &str) -> Site<'a> {
+    let mut sites = report
+        .sites("heap")
+        .filter(|site| site.is_called_by(caller));
+    let Some(site) = sites.next() else {
+        panic!("{caller} has no site in {}", report.0);
+    };
+    assert!(
+        sites.next().is_none(),
+        "{caller} has two sites in {}",
+        report.0
+    );
+    site
+}
+
+#[test]
+fn frames_are_those_that_the_program_finds_in_itself() {
+    let traced = trace(&Program::c("chain.c"), &[]);
+    for (functions, addresses) in traced.truth.stacks() {
+        let site = site_of(&traced.report, &functions[0]);
+        let frames = site.frames();
+        let named: Vec<_> = names(&site).into_iter().take(functions.len()).collect();
+        assert_eq!(named, functions);
+        // The innermost address differs: one call is malloc's, the other backtrace's.
+        let seen: Vec<_> = frames.iter().map(Frame::address).collect();
+        assert_eq!(seen[1..functions.len()], addresses[1..functions.len()]);
+    }
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn frames_behind_the_programs_own_lead_to_the_c_library_only() {
+    let traced = trace(&Program::c("chain.c"), &[]);
+    for (functions, addresses) in traced.truth.stacks() {
+        let site = site_of(&traced.report, &functions[0]);
+        for frame in site.frames().iter().skip(functions.len()) {
+            assert!(addresses.contains(&frame.address()), "made up: {}", frame.0);
+        }
+    }
+}
+
+#[test]
+fn stripped_code_reads_as_module_and_offset() {
+    let traced = trace(&Program::c("chain.c").with(&["-s"]), &[]);
+    let load_address = traced.truth.number("load_address");
+    for (functions, addresses) in traced.truth.stacks() {
+        let wanted = &addresses[1..functions.len()];
+        let site = traced.report.sites("heap").find(|site| {
+            let seen: Vec<_> = site.frames().iter().map(Frame::address).collect();
+            seen.len() >= functions.len() && &seen[1..functions.len()] == wanted
+        });
+        let site = site.unwrap_or_else(|| panic!("no stack {wanted:x?} in {}", traced.report.0));
+        for frame in site.frames().iter().take(functions.len()) {
+            assert_eq!(frame.function(), None);
+            assert!(
+                frame
+                    .module()
+                    .is_some_and(|module| module.contains("/chain-"))
+            );
+            assert_eq!(frame.offset(), Some(frame.address() - load_address));
+        }
+    }
+}
+
+#[test]
+fn direct_callers_are_seen_without_frame_pointers() {
+    let program = Program::c("direct_callers.c").with(&["-O2", "-fomit-frame-pointer"]);
+    let traced = trace(&program, &[]);
+    assert_sites_are_true(&traced.report, &traced.truth);
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn inlined_functions_are_frames_with_their_own_lines() {
+    let traced = trace(&Program::c("inlined.c").with(&["-O2"]), &[]);
+    let site = site_of(&traced.report, "innermost");
+    let chain = ["innermost", "middle", "outer", "main"];
+    assert_eq!(names(&site)[..chain.len()], chain);
+    let frames = site.frames();
+    for (frame, function) in frames.iter().zip(&chain[..3]) {
+        assert_eq!(
+            frame.line(),
+            Some(traced.truth.number(function)),
+            "{function}"
+        );
+        assert_eq!(frame.file_name(), Some("inlined.c"));
+        assert_eq!(frame.is_inlined(), *function != "outer", "{function}");
+    }
+    assert_eq!(frames[0].address(), frames[2].address());
+}
+
+#[test]
+fn new_is_no_frame_and_its_caller_has_a_readable_name() {
+    let traced = trace(&Program::cpp("names.cc"), &[]);
+    assert_sites_are_true(&traced.report, &traced.truth);
+    for (caller, _) in traced.truth.sites() {
+        let site = site_of(&traced.report, &caller);
+        let names = names(&site);
+        assert!(
+            names[0].starts_with("shop::Cart<shop::Apple>::add"),
+            "{names:?}"
+        );
+        assert!(names[1].starts_with("fill"), "{names:?}");
+        assert!(names[2].starts_with("main"), "{names:?}");
+    }
+}
+
+#[test]
+fn functions_of_rust_have_readable_names() {
+    let traced = trace(&Program::rust("depot.rs"), &[]);
+    assert_eq!(
+        traced.report.total("live_bytes"),
+        traced.truth.number("live_bytes")
+    );
+    let site = traced.report.sites("heap").next().map(|site| names(&site));
+    let Some(names) = site else {
+        panic!("there is no site");
+    };
+    assert!(
+        names.iter().any(|name| name.contains("depot::store")),
+        "{names:?}"
+    );
+    assert!(!names.iter().any(|name| name.contains("17h")), "{names:?}");
+}
+
+#[test]
+fn a_stack_that_is_too_deep_says_so_and_keeps_its_inner_part() {
+    let traced = trace(&Program::c("deep.c"), &[]);
+    assert_sites_are_true(&traced.report, &traced.truth);
+    let site = site_of(&traced.report, "leak_deep");
+    assert_eq!(names(&site)[1..100], ["dig"; 99]);
+    assert!((site.frames().len() as u64) < traced.truth.number("depth"));
+    assert_eq!(site.0["complete"], false);
+    assert!(site.0["truncated"].is_string());
+    assert!(traced.report.loss("stack_truncated") >= site.held().count);
+}
+
+#[test]
+fn ten_thousand_stacks_are_told_apart() {
+    let traced = trace(&Program::c("many_sites.c"), &["10000", "2"]);
+    let stacks = traced.truth.number("sites");
+    assert_eq!(traced.report.sites("heap").count() as u64, stacks);
+    for site in traced.report.sites("heap") {
+        assert_eq!(
+            site.held(),
+            Held {
+                bytes: 48,
+                count: 2
+            }
+        );
+    }
+    assert_sites_are_true(&traced.report, &traced.truth);
+}
+
+#[test]
+fn a_site_keeps_its_id_from_report_to_report() {
+    let traced = trace(&Program::c("chain.c"), &[]);
+    let ids: Vec<_> = traced
+        .report
+        .sites("heap")
+        .map(|site| site.0["id"].clone())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+}

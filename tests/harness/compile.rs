@@ -1,0 +1,136 @@
+//! Turns `tests/programs/*` into executables, each built once for a source and its flags. Never
+//! writes into the source tree.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+/// Frame pointers, and every call left where the source has it.
+const COMPILED: &[&str] = &[
+    "-O1",
+    "-g",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-D_GNU_SOURCE",
+    "-fno-omit-frame-pointer",
+    "-fno-builtin",
+    "-fno-optimize-sibling-calls",
+    "-pthread",
+];
+
+/// One build at a time in a test binary; between binaries the last rename wins, with equal bytes.
+static BUILDING: Mutex<()> = Mutex::new(());
+
+/// A program to be traced.
+#[derive(Clone, Debug)]
+pub struct Program {
+    source: &'static str,
+    compiler: &'static str,
+    flags: Vec<&'static str>,
+}
+
+impl Program {
+    fn new(source: &'static str, compiler: &'static str, flags: &[&'static str]) -> Self {
+        Self {
+            source,
+            compiler,
+            flags: flags.to_vec(),
+        }
+    }
+
+    /// A C program with frame pointers.
+    pub fn c(source: &'static str) -> Self {
+        Self::new(source, "cc", COMPILED).with(&["-std=gnu11"])
+    }
+
+    /// A C++ program with frame pointers.
+    pub fn cpp(source: &'static str) -> Self {
+        Self::new(source, "c++", COMPILED).with(&["-std=c++17"])
+    }
+
+    /// A Rust program with frame pointers.
+    pub fn rust(source: &'static str) -> Self {
+        let flags = ["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes"];
+        Self::new(source, "rustc", &flags)
+    }
+
+    /// A static program without a C library.
+    pub fn bare(source: &'static str) -> Self {
+        Self::new(
+            source,
+            "cc",
+            &["-O1", "-nostdlib", "-static", "-ffreestanding"],
+        )
+        .with(&["-fno-stack-protector"])
+    }
+
+    /// More flags, behind those that the kind of program brings.
+    #[must_use]
+    pub fn with(mut self, flags: &[&'static str]) -> Self {
+        self.flags.extend(flags);
+        self
+    }
+
+    /// The executable, built if it is not there yet.
+    pub fn path(&self) -> PathBuf {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
+        let source = sources.join(self.source);
+        let built = target_directory().join("traced-programs");
+        std::fs::create_dir_all(&built).expect("cannot create a directory for traced programs");
+        let stem = self.source.split('.').next().unwrap_or(self.source);
+        let executable = built.join(format!("{stem}-{:016x}", self.digest(&sources, &source)));
+        let _building = BUILDING
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !executable.exists() {
+            self.build(&source, &executable);
+        }
+        executable
+    }
+
+    fn build(&self, source: &Path, executable: &Path) {
+        let unfinished = executable.with_extension(std::process::id().to_string());
+        let output = Command::new(self.compiler)
+            .args(&self.flags)
+            .arg(source)
+            .arg("-o")
+            .arg(&unfinished)
+            .output()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "cannot run {}: {error}; cargo xtask setup installs it",
+                    self.compiler
+                )
+            });
+        assert!(
+            output.status.success(),
+            "cannot build {}: {}",
+            self.source,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        std::fs::rename(&unfinished, executable).expect("cannot rename a traced program");
+    }
+
+    fn digest(&self, sources: &Path, source: &Path) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.compiler, &self.flags).hash(&mut hasher);
+        for file in [source, &sources.join("protocol.h")] {
+            std::fs::read(file)
+                .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
+                .hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// Cargo's target directory: test binaries lie in `<target>/<profile>/deps`.
+pub(crate) fn target_directory() -> PathBuf {
+    let executable = std::env::current_exe().expect("cannot find the test's own executable");
+    executable
+        .ancestors()
+        .nth(3)
+        .expect("a test binary lies three levels below the target directory")
+        .to_owned()
+}

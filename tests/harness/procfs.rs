@@ -1,0 +1,45 @@
+//! What the kernel says about a process. Changes nothing.
+
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// Processor time, user and kernel, that the process has used so far.
+pub fn cpu_time(pid: u32) -> Duration {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).expect("cannot read the statistics of a process");
+    // The name in parentheses may contain spaces; utime and stime are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().expect("a number of ticks"))
+        .sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Largest resident set that the process has had.
+pub fn peak_resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .expect("cannot read the status of a process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak of the resident set");
+    let kib: u64 = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number of KiB");
+    kib * 1024
+}
+
+/// The bytes that the process has at this address, in hex: breakpoints included.
+pub fn code_at(pid: u32, address: u64, length: usize) -> String {
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).expect("cannot open the memory");
+    let mut bytes = vec![0; length];
+    memory
+        .read_exact_at(&mut bytes, address)
+        .expect("cannot read code of a process");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
