@@ -17,6 +17,7 @@ use leaktrace_common::limits;
                   Exit codes: 0 traced as asked, 1 could not, 2 wrong usage, 3 with --fail-on-leak \
                   a site was judged leaking.",
     args_conflicts_with_subcommands = true,
+    args_override_self = true,
     subcommand_negates_reqs = true
 )]
 pub struct Cli {

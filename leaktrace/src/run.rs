@@ -25,7 +25,7 @@ use traced::Traced;
 const READINGS_A_REPORT: u32 = 10;
 
 /// Readings are neither more nor less frequent than this.
-const FASTEST_READING: Duration = Duration::from_millis(100);
+const FASTEST_READING: Duration = Duration::from_millis(250);
 const SLOWEST_READING: Duration = Duration::from_secs(1);
 
 /// What a session has come to.
@@ -220,7 +220,6 @@ impl Watch<'_> {
         ended: anyhow::Result<EndReason>,
     ) -> anyhow::Result<(EndReason, Vec<Report>)> {
         let read = self.read(session);
-        session.disarm();
         session.detach();
         let reason = ended?;
         read?;

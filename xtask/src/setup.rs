@@ -108,7 +108,8 @@ fn bpf_linker(compiler: &Compiler) -> Result<()> {
         .arg(format!("--features=llvm-{}", compiler.llvm_major))
         .arg("--root")
         .arg(&tools)
-        .env("CARGO_TARGET_DIR", workspace::target().join("tools/build"))
+        // Built in a folder that cargo removes afterwards.
+        .env_remove("CARGO_TARGET_DIR")
         .env("LLVM_PREFIX", compiler.llvm()))
 }
 

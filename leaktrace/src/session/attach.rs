@@ -89,23 +89,22 @@ impl Session {
     }
 
     /// Takes every probe off, the last one attached first. The target runs on untouched.
+    ///
+    /// Programs are told to do nothing first, so that no call is seen to begin whose end is not.
+    /// Closing a link waits for a grace period of the kernel; they are waited for together.
     pub fn detach(&mut self) {
-        while let Some(link) = self.links.pop() {
-            match link {
-                Link::Multi(fd) => drop(fd),
-                Link::Perf { program, id } => {
-                    let program: Result<&mut UProbe, _> =
-                        match self.ebpf.program_mut(program_name(program)) {
-                            Some(program) => program.try_into(),
-                            None => continue,
-                        };
-                    if let Ok(program) = program {
-                        // A probe that is gone already needs no detaching.
-                        let _ = program.detach(id);
+        self.disarm();
+        let mut links = std::mem::take(&mut self.links);
+        std::thread::scope(|scope| {
+            while let Some(link) = links.pop() {
+                match link {
+                    Link::Multi(fd) => {
+                        scope.spawn(move || drop(fd));
                     }
+                    Link::Perf { program, id } => detach_perf_event(&mut self.ebpf, program, id),
                 }
             }
-        }
+        });
     }
 
     fn attach_perf_events(
@@ -133,6 +132,20 @@ impl Session {
             self.links.push(Link::Perf { program, id });
         }
         Ok(())
+    }
+}
+
+fn detach_perf_event(
+    ebpf: &mut aya::Ebpf,
+    program: Program,
+    id: aya::programs::uprobe::UProbeLinkId,
+) {
+    let program = ebpf
+        .program_mut(program_name(program))
+        .and_then(|program| <&mut UProbe>::try_from(program).ok());
+    if let Some(program) = program {
+        // A probe that is gone already needs no detaching.
+        let _ = program.detach(id);
     }
 }
 

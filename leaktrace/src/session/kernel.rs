@@ -1,40 +1,83 @@
-//! Where fields of kernel structures are, from the kernel's own type information (BTF). rustc
-//! emits no CO-RE relocations, so the one offset that is needed is looked up here.
-
-use btf_rs::{Btf, Type};
+//! Where a field of a kernel structure is, from the kernel's own type information (BTF): rustc
+//! emits no CO-RE relocations, and one offset is needed. One pass over the types; the crates that
+//! parse BTF as a whole take 20 to 150 ms, which the user waits for at every start.
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+// Numbers of the format, see the kernel's Documentation/bpf/btf.rst.
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_ENUM64: u32 = 19;
+const TYPE_BYTES: usize = 12;
+const MEMBER_BYTES: usize = 12;
 
 /// Offset in bytes of `task_struct::exit_code`; `None` when the kernel has no BTF, and then the
 /// target's exit code is not known.
 pub(super) fn task_exit_code_offset() -> Option<u32> {
-    // Read at once: btf-rs reads a file in pieces of a page, which takes four times as long.
-    let btf = Btf::from_bytes(&std::fs::read(KERNEL_BTF).ok()?).ok()?;
-    btf.resolve_types_by_name("task_struct")
-        .ok()?
-        .into_iter()
-        .find_map(|found| match found {
-            Type::Struct(task) => offset_bits(&btf, &task, "exit_code"),
-            _ => None,
-        })
-        .map(|bits| bits / 8)
+    let bytes = std::fs::read(KERNEL_BTF).ok()?;
+    member_offset(&bytes, b"task_struct", b"exit_code")
 }
 
-/// Looks through anonymous members too: structure randomisation wraps fields into one.
-fn offset_bits(btf: &Btf, structure: &btf_rs::Struct, field: &str) -> Option<u32> {
-    structure.members.iter().find_map(|member| {
-        match btf.resolve_name(member) {
-            Ok(name) if name == field => return Some(member.bit_offset()),
-            Ok(name) if !name.is_empty() => return None,
-            _ => {}
+/// Offset in bytes of a member that a structure has directly. Members of anonymous structures
+/// inside it are not looked at, nor are bit fields.
+fn member_offset(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
+    if u16::from_le_bytes(btf.get(..2)?.try_into().ok()?) != MAGIC {
+        return None;
+    }
+    let section = |offset_at: usize| -> Option<&[u8]> {
+        let start = word(btf, 4)?.checked_add(word(btf, offset_at)?)? as usize;
+        btf.get(start..start.checked_add(word(btf, offset_at + 4)? as usize)?)
+    };
+    let (types, strings) = (section(8)?, section(16)?);
+    let mut at = 0;
+    while at + TYPE_BYTES <= types.len() {
+        let info = word(types, at + 4)?;
+        let (kind, count) = ((info >> 24) & 31, (info & 0xffff) as usize);
+        if kind == KIND_STRUCT && name(strings, word(types, at)?) == Some(structure) {
+            let members = at + TYPE_BYTES;
+            return (0..count).find_map(|index| {
+                let entry = members + index * MEMBER_BYTES;
+                let is_it = name(strings, word(types, entry)?) == Some(member);
+                // The upper byte is the size of a bit field.
+                is_it
+                    .then(|| word(types, entry + 8))
+                    .flatten()
+                    .map(|bits| (bits & 0xff_ffff) / 8)
+            });
         }
-        match btf.resolve_chained_type(member).ok()? {
-            Type::Struct(inner) | Type::Union(inner) => {
-                Some(member.bit_offset() + offset_bits(btf, &inner, field)?)
-            }
-            _ => None,
-        }
-    })
+        at += TYPE_BYTES + tail_bytes(kind, count);
+    }
+    None
+}
+
+/// Bytes behind the common part of a type.
+const fn tail_bytes(kind: u32, count: usize) -> usize {
+    match kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+        KIND_ARRAY => 12,
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => count * 12,
+        KIND_ENUM | KIND_FUNC_PROTO => count * 8,
+        _ => 0,
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(
+        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+fn name(strings: &[u8], offset: u32) -> Option<&[u8]> {
+    let rest = strings.get(offset as usize..)?;
+    rest.split(|byte| *byte == 0).next()
 }
 
 /// Whether a uprobe_multi link hits all threads of its process. Before 6.10 its pid filter
@@ -59,5 +102,29 @@ mod tests {
         assert!(!multi_attach_works("6.6.30"));
         assert!(!multi_attach_works("6.1.0-31-amd64"));
         assert!(!multi_attach_works("not a version"));
+    }
+
+    #[test]
+    fn the_exit_code_is_where_this_kernel_has_it() {
+        let Ok(bytes) = std::fs::read(KERNEL_BTF) else {
+            return; // A kernel without BTF has nothing to compare with.
+        };
+        let exit_code = member_offset(&bytes, b"task_struct", b"exit_code");
+        let exit_signal = member_offset(&bytes, b"task_struct", b"exit_signal");
+        // linux/sched.h declares exit_state, exit_code and exit_signal one after the other.
+        assert_eq!(exit_signal, exit_code.map(|offset| offset + 4));
+        assert_eq!(
+            member_offset(&bytes, b"task_struct", b"no_such_member"),
+            None
+        );
+    }
+
+    #[test]
+    fn damaged_type_information_is_no_panic() {
+        let whole = std::fs::read(KERNEL_BTF).unwrap_or_default();
+        for length in [0, 1, 2, 8, 23, 24, 25, 1000, whole.len() / 2] {
+            let cut = &whole[..length.min(whole.len())];
+            assert_eq!(member_offset(cut, b"task_struct", b"exit_code"), None);
+        }
     }
 }

@@ -77,8 +77,6 @@ impl Session {
     ///
     /// When the kernel refuses a map or a program, with its reason.
     pub fn load(config: &Config) -> Result<Self, LoadError> {
-        // Reading the kernel's types takes as long as all else here, so it goes on beside it.
-        let exit_code_offset = std::thread::spawn(kernel::task_exit_code_offset);
         let mut ebpf = create_maps(config)?;
         let release = rustix::system::uname()
             .release()
@@ -97,7 +95,7 @@ impl Session {
             None
         };
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
-        let offset = exit_code_offset.join().ok().flatten();
+        let offset = kernel::task_exit_code_offset();
         control.update(0, |control| {
             control.next_site = limits::MAX_PROCESSES;
             control.task_exit_code_offset = offset.unwrap_or(0);

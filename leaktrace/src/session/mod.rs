@@ -68,8 +68,8 @@ impl Session {
         self.control.update(0, |control| control.armed = 1);
     }
 
-    /// Stops counting; probes stay until [`Session::detach`].
-    pub fn disarm(&mut self) {
+    /// Stops counting; probes stay in place.
+    fn disarm(&mut self) {
         self.control.update(0, |control| control.armed = 0);
     }
 

@@ -111,7 +111,7 @@ fn one(tracer: Tracer, peers: Option<&Peers>, depth: u32, milliseconds: u32) -> 
 pub(super) fn attach_leaktrace(pid: u32) -> Result<(Running, BufReader<ChildStdout>)> {
     let mut leaktrace = Running::start(
         Command::new(workspace::leaktrace())
-            .args(["-p", &pid.to_string(), "-i", "1h", "--format", "json"])
+            .args(["-p", &pid.to_string(), "-q", "-i", "1h", "--format", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped()),
     )?;
