@@ -136,6 +136,7 @@ fn record(current: &PendingCall, process: u32, address: u64) {
     }
     let block = LiveBlock {
         size_bytes: current.size_bytes,
+        // The coarse clock is not offered to uprobe programs (6.18).
         // SAFETY: the helper has no preconditions.
         at_ns: unsafe { bpf_ktime_get_ns() },
         site: current.site,

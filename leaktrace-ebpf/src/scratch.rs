@@ -2,14 +2,18 @@
 //! safe, because a uprobe handler can be preempted by another one on the same CPU. So each CPU has
 //! a few areas, and a walk takes a free one with a compare-and-exchange.
 
-use leaktrace_common::limits::{PAGE_BYTES, SCRATCH_SLOTS};
+use leaktrace_common::limits::SCRATCH_SLOTS;
 use leaktrace_common::stack::StackRecord;
 
 use crate::atomic;
 use crate::maps::SCRATCH;
 
-/// Words of one page.
-pub const WINDOW_WORDS: usize = (PAGE_BYTES / 8) as usize;
+/// Bytes of the stack that are read at once: most stacks need one or two reads, and copying a
+/// whole page costs as much as the walk of four frames.
+pub const WINDOW_BYTES: u64 = 1024;
+
+/// Words of it.
+pub const WINDOW_WORDS: usize = (WINDOW_BYTES / 8) as usize;
 
 /// One area. All state of a walk is here rather than in registers, so that the verifier does not
 /// follow its values from frame to frame.

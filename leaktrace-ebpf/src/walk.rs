@@ -14,7 +14,7 @@ use leaktrace_common::stack::{BridgeKey, Source, StackEnd, hash_end, hash_frame,
 use crate::call::Entry;
 use crate::maps::{BRIDGES, MAPPINGS, PROCESSES};
 use crate::process;
-use crate::scratch::{Scratch, WINDOW_WORDS};
+use crate::scratch::{Scratch, WINDOW_BYTES, WINDOW_WORDS};
 
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
@@ -141,10 +141,7 @@ fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
     if at <= walk.floor || at - walk.floor > MAX_STACK_SPAN_BYTES || at & 7 != 0 {
         return Some(StackEnd::NoFramePointer);
     }
-    let Some(saved) = word(walk, at) else {
-        return Some(StackEnd::Unreadable);
-    };
-    let Some(address) = word(walk, at + 8) else {
+    let Some((saved, address)) = pair(walk, at) else {
         return Some(StackEnd::Unreadable);
     };
     if address == 0 {
@@ -193,16 +190,26 @@ fn is_code(walk: &mut Scratch, address: u64) -> bool {
     true
 }
 
-/// One word of the stack, through the window. One read of up to a page costs as much as three
-/// reads of a word; crossing into a page that is not there costs six times as much.
+/// The word at `address` and the one behind it: a saved frame pointer and its return address.
+#[inline(always)]
+fn pair(walk: &mut Scratch, address: u64) -> Option<(u64, u64)> {
+    let index = address.wrapping_sub(walk.window_start) >> 3;
+    if index + 1 < walk.window_words {
+        let first = walk.window[(index as usize) & (WINDOW_WORDS - 1)];
+        return Some((first, walk.window[(index as usize + 1) & (WINDOW_WORDS - 1)]));
+    }
+    Some((word(walk, address)?, word(walk, address + 8)?))
+}
+
+/// One word of the stack, through the window. One read of many words costs as much as two or
+/// three reads of a word; crossing into a page that is not there costs six times as much.
 #[inline(always)]
 fn word(walk: &mut Scratch, address: u64) -> Option<u64> {
     let mut index = address.wrapping_sub(walk.window_start) >> 3;
     if walk.window_words == 0 || index >= walk.window_words {
-        let length = PAGE_BYTES - (address & (PAGE_BYTES - 1));
+        let length = (PAGE_BYTES - (address & (PAGE_BYTES - 1))).min(WINDOW_BYTES);
         walk.window_words = 0;
-        // SAFETY: the window has room for a page and the length is at most that; the helper
-        // checks the address.
+        // SAFETY: the length is at most that of the window; the helper checks the address.
         let failed = unsafe {
             read_user_bytes(
                 walk.window.as_mut_ptr().cast(),

@@ -26,13 +26,13 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {
         say("test: unit tests");
         run(cargo("test")
-            .args(["--quiet", "--workspace"])
+            .args(["--quiet", "--workspace", "--no-fail-fast"])
             .args(["--exclude=leaktrace-ebpf", "--exclude=leaktrace-tests"]))?;
     }
     build_leaktrace()?;
     say("test: end to end");
     run(cargo("test")
-        .args(["--release", "--package=leaktrace-tests"])
+        .args(["--release", "--package=leaktrace-tests", "--no-fail-fast"])
         .args(end_to_end(arguments)))?;
     say("test: all passed");
     Ok(())
