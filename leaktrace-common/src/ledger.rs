@@ -58,7 +58,7 @@ pub struct SiteTotals {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingCall {
-    /// Stack pointer at entry: [rsp] was the return address. Zero when no call is under way.
+    /// Stack pointer at entry: the word there was the return address. Zero when no call is under way.
     pub stack_pointer: u64,
     /// Return address that stood there, before the kernel put its trampoline in place.
     pub return_address: u64,

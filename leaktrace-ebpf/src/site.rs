@@ -67,6 +67,10 @@ fn find_or_store(area: *mut Scratch, process: u32) -> u32 {
 /// whoever finds the site finds its frames. Two CPUs may store the same stack at once: the one
 /// that loses leaves its index unused.
 #[inline(never)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value the record would be copied to the BPF stack, which has half its size"
+)]
 fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
     let control = CONTROL.get_ptr_mut(0)?;
     let limit = SITE_ENTRIES.load();

@@ -196,7 +196,10 @@ fn pair(walk: &mut Scratch, address: u64) -> Option<(u64, u64)> {
     let index = address.wrapping_sub(walk.window_start) >> 3;
     if index + 1 < walk.window_words {
         let first = walk.window[(index as usize) & (WINDOW_WORDS - 1)];
-        return Some((first, walk.window[(index as usize + 1) & (WINDOW_WORDS - 1)]));
+        return Some((
+            first,
+            walk.window[(index as usize + 1) & (WINDOW_WORDS - 1)],
+        ));
     }
     Some((word(walk, address)?, word(walk, address + 8)?))
 }
