@@ -7,19 +7,37 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
+use super::depth::Depth;
 use super::{Frame, Naming};
 use crate::target::{FileId, Mapping, Mappings, Object, Segments};
 
-/// Objects larger than this are not given to the symboliser: their tables would not fit.
-const MAX_OBJECT_BYTES: u64 = 2 << 30;
+/// After so many addresses at which an object could not be read it is asked for less: when the
+/// object as a whole is broken, each attempt reads all of it again.
+const MAX_ERRORS: u32 = 8;
 
 /// Names frames with what the mapped files themselves say.
 pub struct ElfNaming {
     symbolizer: Symbolizer,
-    objects: HashMap<FileId, (Object, Segments)>,
+    objects: HashMap<FileId, Held>,
     /// What an address in a file is called: each is asked for once a session.
     known: HashMap<(FileId, u64), Vec<Name>>,
     failures: u64,
+}
+
+/// An object that names are taken from.
+struct Held {
+    object: Object,
+    segments: Segments,
+    depth: Depth,
+    /// Addresses since the depth was set at which it could not be read.
+    errors: u32,
+}
+
+impl Held {
+    fn lower_depth(&mut self) {
+        self.depth = self.depth.less();
+        self.errors = 0;
+    }
 }
 
 /// A frame without what depends on where the object is mapped.
@@ -36,15 +54,8 @@ impl ElfNaming {
     /// A namer that knows no object yet. No debug directories of this machine are searched: the
     /// target may have been built anywhere.
     pub fn new() -> Self {
-        let symbolizer = Symbolizer::builder()
-            .enable_auto_reload(false)
-            .enable_code_info(true)
-            .enable_inlined_fns(true)
-            .enable_demangling(true)
-            .set_debug_dirs(Some(std::iter::empty::<&str>()))
-            .build();
         Self {
-            symbolizer,
+            symbolizer: symbolizer(),
             objects: HashMap::new(),
             known: HashMap::new(),
             failures: 0,
@@ -54,9 +65,17 @@ impl ElfNaming {
     /// Keeps an object for naming.
     pub fn hold(&mut self, object: Object) {
         self.objects.entry(object.file_id()).or_insert_with(|| {
-            // Without segments nothing in it gets a name, which the frames themselves show.
-            let segments = object.segments().unwrap_or_default();
-            (object, segments)
+            let depth = match object.sections() {
+                Ok(sections) => Depth::of(object.size_bytes(), &sections),
+                Err(_) => Depth::Nothing,
+            };
+            Held {
+                // Without segments nothing in it gets a name, which the frames themselves show.
+                segments: object.segments().unwrap_or_default(),
+                object,
+                depth,
+                errors: 0,
+            }
         });
     }
 
@@ -65,54 +84,87 @@ impl ElfNaming {
         self.objects.contains_key(&id)
     }
 
-    /// Addresses whose object could not be read by the symboliser.
+    /// Addresses that have no name because their object could not be read.
     pub fn failures(&self) -> u64 {
         self.failures
     }
 
     fn names_in(&mut self, id: FileId, file_offset: u64) -> Vec<Name> {
+        let Some(held) = self.objects.get(&id) else {
+            // Not remembered: the object may be held later. Its svma is not known.
+            return vec![Name::default()];
+        };
         if let Some(names) = self.known.get(&(id, file_offset)) {
             return names.clone();
         }
-        let names = self.look_up(id, file_offset);
+        // The return address may already belong to the next function, the next line or no segment;
+        // the call instruction ends at the byte before it.
+        let call_svma = held.segments.svma(file_offset.saturating_sub(1));
+        let names = call_svma
+            .and_then(|call_svma| self.look_up(id, call_svma))
+            .unwrap_or_else(|| {
+                vec![Name {
+                    offset: call_svma.map(|call_svma| call_svma.saturating_add(1)),
+                    ..Name::default()
+                }]
+            });
         self.known.insert((id, file_offset), names.clone());
         names
     }
 
-    fn look_up(&mut self, id: FileId, file_offset: u64) -> Vec<Name> {
-        let Some((object, segments)) = self.objects.get(&id) else {
-            return vec![Name {
-                offset: Some(file_offset),
-                ..Name::default()
-            }];
-        };
-        let svma = segments.svma(file_offset);
-        let unnamed = vec![Name {
-            offset: svma.or(Some(file_offset)),
-            ..Name::default()
-        }];
-        let Some(svma) = svma.filter(|_| object.size_bytes() <= MAX_OBJECT_BYTES) else {
-            return unnamed;
-        };
-        // The return address may already belong to the next function or the next line; the call
-        // instruction ends at the byte before it.
-        let mut elf = Elf::new(object.open_path());
-        elf.debug_syms = true;
-        let source = Source::Elf(elf);
-        let call = Input::VirtOffset(svma.saturating_sub(1));
-        // blazesym reads files that the target's owner wrote; a panic there must not end us.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            self.symbolizer.symbolize_single(&source, call)
-        }));
-        match result {
-            Ok(Ok(Symbolized::Sym(symbol))) => from_symbol(&symbol).unwrap_or(unnamed),
-            Ok(Ok(Symbolized::Unknown(_))) => unnamed,
-            Ok(Err(_)) | Err(_) => {
-                self.failures += 1;
-                unnamed
+    /// Asks for the function at this address; `None` when it has no name. An object that cannot be
+    /// read is asked for less from then on.
+    fn look_up(&mut self, id: FileId, call_svma: u64) -> Option<Vec<Name>> {
+        let held = self.objects.get_mut(&id)?;
+        let mut depth = held.depth;
+        while depth != Depth::Nothing {
+            let mut elf = Elf::new(held.object.open_path());
+            elf.debug_syms = depth == Depth::Debug;
+            let source = Source::Elf(elf);
+            // blazesym reads files that the target's owner wrote; a panic there must not end us.
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let call = Input::VirtOffset(call_svma);
+                match self.symbolizer.symbolize_single(&source, call) {
+                    Ok(Symbolized::Sym(symbol)) => Ok(from_symbol(&symbol)),
+                    Ok(Symbolized::Unknown(_)) => Ok(None),
+                    Err(_) => Err(()),
+                }
+            }));
+            match result {
+                Ok(Ok(Some(names))) => return Some(names),
+                // Debug information can be silent where the symbols are not.
+                Ok(Ok(None)) if depth == Depth::Symbols => return None,
+                // Debug information can be silent where the symbols are not.
+                Ok(Ok(None)) => {}
+                Ok(Err(())) => {
+                    held.errors += 1;
+                    if held.errors >= MAX_ERRORS {
+                        held.lower_depth();
+                    }
+                }
+                Err(_) => {
+                    // What the panic has left behind in it is not known.
+                    self.symbolizer = symbolizer();
+                    held.lower_depth();
+                }
             }
+            depth = depth.less();
         }
+        self.failures += 1;
+        None
     }
+}
+
+/// A symboliser that looks for debug information in no directory of this machine: the target may
+/// have been built anywhere.
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_code_info(true)
+        .enable_inlined_fns(true)
+        .enable_demangling(true)
+        .set_debug_dirs(Some(std::iter::empty::<&str>()))
+        .build()
 }
 
 impl Default for ElfNaming {
@@ -170,7 +222,7 @@ impl ElfNaming {
 /// `None` when the symbol does not contain the address: the nearest symbol before it is another
 /// function's, and a wrong name is worse than none.
 fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
-    if symbol.size.is_none_or(|size| symbol.offset >= size) {
+    if symbol.size.is_none_or(|size| symbol.offset >= size) || symbol.name.is_empty() {
         return None;
     }
     // Asked for was the last byte of the call.
@@ -200,39 +252,13 @@ fn place(info: Option<&CodeInfo<'_>>) -> (Option<String>, Option<u32>) {
     match info {
         Some(info) => (
             Some(info.to_path().to_string_lossy().into_owned()),
-            info.line,
+            // DWARF says 0 for code that no line stands for.
+            info.line.filter(|line| *line > 0),
         ),
         None => (None, None),
     }
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    fn own_mappings() -> Mappings {
-        Mappings::parse(&std::fs::read("/proc/self/maps").unwrap())
-    }
-
-    #[test]
-    fn an_address_outside_all_mappings_keeps_only_its_number() {
-        let frames = ElfNaming::new().name(&own_mappings(), &[0x10]);
-        assert_eq!(
-            frames,
-            vec![vec![Frame {
-                address: 0x10,
-                ..Frame::default()
-            }]]
-        );
-    }
-
-    #[test]
-    fn code_of_an_object_that_is_not_held_keeps_its_module() {
-        let mappings = own_mappings();
-        let address = an_address_outside_all_mappings_keeps_only_its_number as *const () as u64 + 8;
-        let frames = ElfNaming::new().name(&mappings, &[address]);
-        assert!(frames[0][0].module.is_some());
-        assert_eq!(frames[0][0].function, None);
-    }
-}
+#[path = "elf_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! The traced process: what it is, what it maps, and the objects behind the mappings. Reads
 //! /proc and files through the process's own root; changes nothing.
 
+mod elf;
 mod mapping;
 mod object;
 mod process;
@@ -9,4 +10,4 @@ mod symbols;
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use process::{Process, TargetError};
-pub use symbols::{Function, Segments};
+pub use symbols::{Function, Section, Segments};

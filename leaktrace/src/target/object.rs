@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
-use super::symbols::{self, Function, Segments};
+use super::symbols::{self, Function, Section, Segments};
 use super::{FileId, Mapping, Process};
 
 /// Files larger than this are not parsed.
@@ -64,17 +64,14 @@ impl Object {
         let Some(id) = mapping.file else {
             return Err(ObjectError::NoFile(path));
         };
-        let file = match open_mapped(process.pid(), mapping) {
-            Ok(file) => file,
-            Err(_) => open_by_name(process.pid(), mapping, id)?,
+        let file = match open_mapped(process, mapping, id) {
+            Some(file) => file,
+            None => open_by_name(process, mapping, id)?,
         };
         let metadata = file.metadata().map_err(|source| ObjectError::Open {
             path: path.clone(),
             source,
         })?;
-        if metadata.mode() & libc::S_IFMT != libc::S_IFREG {
-            return Err(ObjectError::NoFile(path));
-        }
         if metadata.len() > MAX_FILE_BYTES {
             let reason = format!("it has {} bytes, more than leaktrace reads", metadata.len());
             return Err(ObjectError::Malformed { path, reason });
@@ -85,6 +82,17 @@ impl Object {
             file: Arc::new(file),
             size_bytes: metadata.len(),
         })
+    }
+
+    /// An object as if a mapping with this file had been opened.
+    #[cfg(test)]
+    pub(crate) fn of_file(file: File, path: &Path, id: FileId) -> Self {
+        Self {
+            path: path.to_owned(),
+            id,
+            size_bytes: file.metadata().map_or(0, |metadata| metadata.len()),
+            file: Arc::new(file),
+        }
     }
 
     /// Path as the process sees it.
@@ -131,6 +139,18 @@ impl Object {
         })
     }
 
+    /// Every section that the object has.
+    ///
+    /// # Errors
+    ///
+    /// When it is no ELF object or a broken one.
+    pub fn sections(&self) -> Result<Vec<Section>, ObjectError> {
+        symbols::sections(&self.file).map_err(|reason| ObjectError::Malformed {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
     /// Address (svma) and bytes of a section; `None` when there is none of this name.
     ///
     /// # Errors
@@ -162,44 +182,77 @@ impl Object {
     }
 }
 
-fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
+/// The file through /proc/PID/map_files; `None` when that way is closed (it takes privileges) or
+/// leads to anything but what the mapping was made of.
+fn open_mapped(process: &Process, mapping: &Mapping, id: FileId) -> Option<File> {
     let path = format!(
-        "/proc/{pid}/map_files/{:x}-{:x}",
-        mapping.start, mapping.end
+        "/proc/{}/map_files/{:x}-{:x}",
+        process.pid(),
+        mapping.start,
+        mapping.end
     );
+    let handle = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let inode = regular_file(&handle).ok()??;
+    // Overlayfs can show an inode in stat that is not that of maps. Then the mapping still being
+    // there shows that the link has led to it.
+    let same = || {
+        let now = process.mappings().ok()?;
+        let now = now.containing(mapping.start)?;
+        Some(now.file == Some(id) && (now.start, now.end) == (mapping.start, mapping.end))
+    };
+    if process.has_exited() || inode != id.inode && same() != Some(true) {
+        return None;
+    }
+    reopen(&handle).ok()
+}
+
+/// The file by its name in the process's root. Names are the process owner's to choose: symlinks
+/// stay inside the root, magic links are refused, and nothing is opened for reading before it is
+/// known to be the mapped file: opening a device can already do something, and a FIFO blocks.
+fn open_by_name(process: &Process, mapping: &Mapping, id: FileId) -> Result<File, ObjectError> {
+    let path = &mapping.path;
+    let failed = |source: io::Error| ObjectError::Open {
+        path: path.clone(),
+        source,
+    };
+    let root: OwnedFd = openat(
+        CWD,
+        format!("/proc/{}/root", process.pid()),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| failed(errno.into()))?;
+    let handle: OwnedFd = openat2(
+        &root,
+        path.strip_prefix("/").unwrap_or(path),
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    )
+    .map_err(|errno| failed(errno.into()))?;
+    if process.has_exited() {
+        return Err(failed(rustix::io::Errno::SRCH.into()));
+    }
+    // The device is not compared: overlayfs and btrfs show another one in stat than in maps.
+    match regular_file(&handle).map_err(failed)? {
+        Some(inode) if inode == id.inode => reopen(&handle).map_err(failed),
+        _ => Err(ObjectError::Replaced(path.clone())),
+    }
+}
+
+/// Inode of what an O_PATH descriptor stands for, if it is a regular file.
+fn regular_file(handle: &OwnedFd) -> io::Result<Option<u64>> {
+    let stat = fstat(handle)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(regular.then_some(stat.st_ino))
+}
+
+fn reopen(handle: &OwnedFd) -> io::Result<File> {
+    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(openat(CWD, path, flags, Mode::empty())?.into())
 }
 
-/// Names are the process owner's to choose: symlinks stay inside the process's root, magic links
-/// are refused, and a FIFO does not block.
-fn open_by_name(pid: u32, mapping: &Mapping, id: FileId) -> Result<File, ObjectError> {
-    let path = mapping.path.clone();
-    let failed = |source: rustix::io::Errno| ObjectError::Open {
-        path: path.clone(),
-        source: source.into(),
-    };
-    let root: OwnedFd = openat(
-        CWD,
-        format!("/proc/{pid}/root"),
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
-    let relative = path.strip_prefix("/").unwrap_or(&path);
-    let file: File = openat2(
-        &root,
-        relative,
-        OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-    .map_err(failed)?
-    .into();
-    // The device is not compared: overlayfs and btrfs show another one in stat than in maps.
-    let inode = file.metadata().map(|metadata| metadata.ino());
-    match inode {
-        Ok(inode) if inode == id.inode => Ok(file),
-        _ => Err(ObjectError::Replaced(path.clone())),
-    }
-}
+#[cfg(test)]
+#[path = "object_tests.rs"]
+mod tests;

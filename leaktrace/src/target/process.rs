@@ -14,6 +14,16 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Mappings;
 
+/// /proc/PID/maps is read up to here: over a million mappings.
+const MAX_MAPS_BYTES: u64 = 256 << 20;
+
+/// Other files of /proc are read up to here: a process can state gigabytes of its memory as its
+/// arguments.
+const MAX_PROC_BYTES: u64 = 1 << 20;
+
+/// Nothing shows more of a command line.
+const MAX_COMMAND_LINE_CHARS: usize = 4096;
+
 /// Why a process cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
@@ -121,9 +131,7 @@ impl Process {
         let mut process = Self::unnamed(pid, pidfd);
         process.comm = read(pid, "comm")?.trim_end_matches('\n').to_owned();
         process.exe = executable(pid);
-        process.command_line = read(pid, "cmdline")?
-            .trim_end_matches('\0')
-            .replace('\0', " ");
+        process.command_line = command_line(&read(pid, "cmdline")?);
         if process.has_exited() {
             return Err(TargetError::Exited { pid });
         }
@@ -171,7 +179,7 @@ impl Process {
     ///
     /// When it has ended or may not be looked at.
     pub fn mappings(&self) -> Result<Mappings, TargetError> {
-        let text = read_bytes(self.pid, "maps")?;
+        let text = read_bytes(self.pid, "maps", MAX_MAPS_BYTES)?;
         let mappings = Mappings::parse(&text);
         if mappings.iter().next().is_none() || self.has_exited() {
             return Err(TargetError::Exited { pid: self.pid });
@@ -217,6 +225,16 @@ impl Process {
     }
 }
 
+/// Arguments as one line.
+fn command_line(arguments: &str) -> String {
+    arguments
+        .trim_end_matches('\0')
+        .replace('\0', " ")
+        .chars()
+        .take(MAX_COMMAND_LINE_CHARS)
+        .collect()
+}
+
 /// The link says ` (deleted)` behind the name of a program that was replaced.
 fn executable(pid: u32) -> Option<PathBuf> {
     let link = fs::read_link(format!("/proc/{pid}/exe"))
@@ -248,11 +266,15 @@ fn thread_group(pid: u32) -> Option<u32> {
 }
 
 fn read(pid: u32, file: &'static str) -> Result<String, TargetError> {
-    read_bytes(pid, file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    read_bytes(pid, file, MAX_PROC_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn read_bytes(pid: u32, file: &'static str) -> Result<Vec<u8>, TargetError> {
-    fs::read(format!("/proc/{pid}/{file}")).map_err(|source| failure(pid, file, source))
+fn read_bytes(pid: u32, file: &'static str, limit: u64) -> Result<Vec<u8>, TargetError> {
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{pid}/{file}"))
+        .and_then(|open| open.take(limit).read_to_end(&mut bytes))
+        .map_err(|source| failure(pid, file, source))?;
+    Ok(bytes)
 }
 
 fn failure(pid: u32, file: &'static str, source: io::Error) -> TargetError {
@@ -289,39 +311,5 @@ fn is_32_bit(pid: u32) -> Result<bool, TargetError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pids_that_cannot_be_traced_are_told_apart() {
-        assert!(matches!(
-            Process::open(u32::MAX),
-            Err(TargetError::NoSuchProcess { .. })
-        ));
-        assert!(matches!(
-            Process::open(0),
-            Err(TargetError::NoSuchProcess { .. })
-        ));
-        assert!(matches!(
-            Process::open(std::process::id()),
-            Err(TargetError::Myself { .. })
-        ));
-    }
-
-    #[test]
-    fn a_child_is_opened_and_its_end_is_seen() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        let process = Process::open(child.id()).unwrap();
-        assert!(!process.has_exited());
-        assert!(process.command_line().contains("60") || process.comm() != "sleep");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(process.has_exited());
-        assert!(process.mappings().is_err());
-        assert!(process.rss_bytes().is_none());
-    }
-}
+#[path = "process_tests.rs"]
+mod tests;

@@ -1,19 +1,20 @@
-//! Symbols and segments of an ELF file, read piece by piece: never mapped, because its owner could
-//! truncate it under us. Trusts no size that the file states.
+//! Symbols, segments and sections of an ELF file, as far as tracing needs them. Trusts no size
+//! that the file states; names no address.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 
 use object::elf;
-use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object as _, ObjectSection, ObjectSymbol, ReadCache, SymbolKind};
+use object::pod::slice_from_all_bytes;
+use object::read::SectionIndex;
+use object::read::elf::Sym;
 
-/// Symbol tables larger than this are not searched; the largest in the field have 2 million.
-const MAX_SYMBOLS: usize = 8_000_000;
+use super::elf::{Elf, Section as Header, pieces};
 
-/// Sections larger than this are not read; .eh_frame of the largest programs has 60 MB.
-const MAX_SECTION_BYTES: u64 = 512 << 20;
+/// No function that is looked for has a name as long as this.
+const MAX_NAME_BYTES: usize = 256;
+
+type Symbol = elf::Sym64<object::Endianness>;
 
 /// A function that an object defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,17 @@ pub struct Function {
     pub size_bytes: u64,
     /// Where its first instruction is in the file.
     pub file_offset: u64,
+}
+
+/// What an object says about one of its sections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Name; bytes that are no UTF-8 are replaced.
+    pub name: String,
+    /// Bytes in the file.
+    pub size_bytes: u64,
+    /// Bytes when inflated, by its own word; absent when it is not compressed.
+    pub inflated_bytes: Option<u64>,
 }
 
 /// The loadable segments of an object.
@@ -68,176 +80,125 @@ impl Segments {
 
 /// The segments of an ELF file.
 pub(super) fn segments(file: &File) -> Result<Segments, String> {
-    let cache = ReadCache::new(At { file, position: 0 });
-    let elf = parse(&cache)?;
-    Ok(segments_of(&elf))
+    let pieces = pieces(file);
+    segments_of(&Elf::parse(&pieces)?)
+}
+
+/// Every section of an ELF file; none when it was stripped of their headers.
+pub(super) fn sections(file: &File) -> Result<Vec<Section>, String> {
+    let pieces = pieces(file);
+    let elf = Elf::parse(&pieces)?;
+    let table = elf.sections()?;
+    table
+        .iter()
+        .map(|header| {
+            let name = table
+                .section_name(elf.endian, header)
+                .map_err(|error| error.to_string())?;
+            Ok(Section {
+                name: String::from_utf8_lossy(name).into_owned(),
+                size_bytes: header.sh_size.get(elf.endian),
+                inflated_bytes: elf.inflated_bytes(header),
+            })
+        })
+        .collect()
 }
 
 /// Address and bytes of a section, if the file has it.
 pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>, String> {
-    let cache = ReadCache::new(At { file, position: 0 });
-    let elf = parse(&cache)?;
-    let Some(section) = elf.section_by_name(name) else {
+    let pieces = pieces(file);
+    let elf = Elf::parse(&pieces)?;
+    let table = elf.sections()?;
+    let Some((_, header)) = table.section_by_name(elf.endian, name.as_bytes()) else {
         return Ok(None);
     };
-    if section.size() > MAX_SECTION_BYTES {
-        return Err(format!(
-            "its section {name} has {} bytes, more than leaktrace reads",
-            section.size()
-        ));
-    }
-    let bytes = section.data().map_err(|error| error.to_string())?;
-    Ok(Some((section.address(), bytes.to_vec())))
+    let bytes = elf.bytes(header)?;
+    Ok(Some((header.sh_addr.get(elf.endian), bytes.to_vec())))
 }
 
-/// Defined functions with these names. A name that is defined at several addresses (symbol
-/// versions) is taken at each.
+/// Defined functions with these names, from .dynsym and then .symtab. A name that is defined at
+/// several addresses (symbol versions) is taken at each. An IFUNC is none of them: its address is
+/// that of the code that chooses a function.
 pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, String> {
-    let cache = ReadCache::new(At { file, position: 0 });
-    let elf = parse(&cache)?;
-    let segments = segments_of(&elf);
+    let pieces = pieces(file);
+    let elf = Elf::parse(&pieces)?;
+    let segments = segments_of(&elf)?;
+    let sections = elf.sections()?;
+    let wanted: HashSet<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
     let mut found: Vec<Function> = Vec::new();
-    let symbols = elf.dynamic_symbols().take(MAX_SYMBOLS);
-    for symbol in symbols.chain(elf.symbols().take(MAX_SYMBOLS)) {
-        if !symbol.is_definition() || symbol.kind() != SymbolKind::Text {
-            continue;
-        }
-        let Ok(name) = symbol.name() else { continue };
-        // .symtab writes versions into the name.
-        let name = name.split('@').next().unwrap_or(name);
-        if !names.contains(&name) {
-            continue;
-        }
-        let Some(file_offset) = segments.file_offset(symbol.address()) else {
+    for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+        let of_kind = |header: &&Header| header.sh_type.get(elf.endian) == kind;
+        let Some(table) = sections.iter().find(of_kind) else {
             continue;
         };
-        let function = Function {
-            name: name.to_owned(),
-            svma: symbol.address(),
-            size_bytes: symbol.size(),
-            file_offset,
-        };
-        if !found
-            .iter()
-            .any(|known| known.name == name && known.svma == function.svma)
-        {
-            found.push(function);
+        let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
+        let strings = sections.section(link).map_err(|error| error.to_string())?;
+        for function in functions_of(&elf, table, strings, &wanted, &segments)? {
+            let known =
+                |known: &Function| known.svma == function.svma && known.name == function.name;
+            if !found.iter().any(known) {
+                found.push(function);
+            }
         }
     }
     Ok(found)
 }
 
-type Elf<'data, 'file> = ElfFile64<'data, Endianness, &'data ReadCache<At<'file>>>;
-
-fn parse<'data, 'file>(cache: &'data ReadCache<At<'file>>) -> Result<Elf<'data, 'file>, String> {
-    let elf: Elf<'data, 'file> = ElfFile64::parse(cache).map_err(|error| error.to_string())?;
-    if elf.architecture() != object::Architecture::X86_64 {
-        return Err("it is not for x86-64".to_owned());
-    }
-    Ok(elf)
+/// The functions of one symbol table.
+fn functions_of(
+    elf: &Elf<'_, '_>,
+    table: &Header,
+    strings: &Header,
+    wanted: &HashSet<&[u8]>,
+    segments: &Segments,
+) -> Result<Vec<Function>, String> {
+    let endian = elf.endian;
+    // Both whole: a read for each name takes most of a second in programs with 100,000 symbols.
+    let strings = elf.bytes(strings)?;
+    let symbols: &[Symbol] = slice_from_all_bytes(elf.bytes(table)?)
+        .map_err(|()| "the size of its symbol table is not a multiple of a symbol".to_owned())?;
+    Ok(symbols
+        .iter()
+        .filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(endian))
+        .filter_map(|symbol| {
+            let name = name(strings, symbol.st_name.get(endian), wanted)?;
+            let svma = symbol.st_value.get(endian);
+            Some(Function {
+                name: String::from_utf8_lossy(name).into_owned(),
+                svma,
+                size_bytes: symbol.st_size.get(endian),
+                file_offset: segments.file_offset(svma)?,
+            })
+        })
+        .collect())
 }
 
-fn segments_of(elf: &Elf<'_, '_>) -> Segments {
-    let endian = elf.endian();
+/// The name at this place in a string table, without the version that .symtab writes into it, if
+/// it is a wanted one.
+fn name<'data>(strings: &'data [u8], at: u32, wanted: &HashSet<&[u8]>) -> Option<&'data [u8]> {
+    let rest = strings.get(at as usize..)?;
+    // A table of strings without an end would make the search quadratic.
+    let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
+    let end = rest.iter().position(|byte| matches!(byte, 0 | b'@'))?;
+    Some(&rest[..end]).filter(|name| wanted.contains(name))
+}
+
+fn segments_of(elf: &Elf<'_, '_>) -> Result<Segments, String> {
+    let endian = elf.endian;
     let list = elf
-        .elf_program_headers()
+        .segments()?
         .iter()
-        .filter(|header| header.p_type(endian) == elf::PT_LOAD)
+        .filter(|header| header.p_type.get(endian) == elf::PT_LOAD)
         .map(|header| Segment {
-            svma: header.p_vaddr(endian),
-            file_offset: header.p_offset(endian),
-            file_bytes: header.p_filesz(endian),
-            executable: header.p_flags(endian).contains(elf::PF_X),
+            svma: header.p_vaddr.get(endian),
+            file_offset: header.p_offset.get(endian),
+            file_bytes: header.p_filesz.get(endian),
+            executable: header.p_flags.get(endian).contains(elf::PF_X),
         })
         .collect();
-    Segments { list }
-}
-
-/// A position in a shared file: the file's own position stays untouched.
-#[derive(Debug)]
-struct At<'file> {
-    file: &'file File,
-    position: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for At<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let end = self.file.metadata()?.len();
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::End(offset) => end.checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
-        };
-        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.position)
-    }
+    Ok(Segments { list })
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    fn own_executable() -> Vec<u8> {
-        std::fs::read("/proc/self/exe").unwrap()
-    }
-
-    fn file_of(bytes: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        file
-    }
-
-    #[test]
-    fn main_is_found_with_its_place_in_the_file() {
-        let file = File::open("/proc/self/exe").unwrap();
-        let found = functions(&file, &["main"]).unwrap();
-        assert_eq!(found.len(), 1);
-        let segments = segments(&file).unwrap();
-        assert_eq!(segments.svma(found[0].file_offset), Some(found[0].svma));
-    }
-
-    #[test]
-    fn broken_objects_are_errors_and_never_panics() {
-        let whole = own_executable();
-        for length in [
-            0,
-            1,
-            4,
-            16,
-            63,
-            64,
-            65,
-            1000,
-            4096,
-            whole.len() / 2,
-            whole.len() - 1,
-        ] {
-            let _ = functions(&file_of(&whole[..length]), &["main"]);
-        }
-        let mut seed = 1u64;
-        for _ in 0..300 {
-            let mut damaged = whole[..whole.len().min(1 << 20)].to_vec();
-            for _ in 0..4 {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let at = (seed >> 33) as usize % 256;
-                damaged[at] = (seed >> 25) as u8;
-            }
-            let _ = functions(&file_of(&damaged), &["main"]);
-        }
-    }
-
-    #[test]
-    fn other_files_are_refused_with_a_reason() {
-        assert!(functions(&file_of(b"#!/bin/sh\n"), &["main"]).is_err());
-    }
-}
+#[path = "symbols_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! Headers and sections of an ELF file, read piece by piece: never mapped, because its owner could
+//! truncate it under us. Trusts no size that the file states: sparse files make them free.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+use object::elf::{EM_X86_64, FileHeader64, ProgramHeader64, SectionHeader64};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable};
+use object::{Endianness, ReadCache};
+
+/// Mapped objects have a few dozen sections.
+const MAX_SECTIONS: u32 = 65_536;
+
+/// Above this the count stands elsewhere in the file, which only core dumps make use of.
+const MAX_SEGMENTS: u32 = 65_535;
+
+/// Sections larger than this are not read. The largest programs have 60 MB of .eh_frame and
+/// 400 MB of symbol names.
+const MAX_SECTION_BYTES: u64 = 512 << 20;
+
+/// The pieces of a file that were read.
+pub(super) type Pieces<'file> = ReadCache<At<'file>>;
+
+/// A section's header.
+pub(super) type Section = SectionHeader64<Endianness>;
+
+type Sections<'data, 'file> = SectionTable<'data, FileHeader64<Endianness>, &'data Pieces<'file>>;
+
+/// The header of an ELF file for x86-64.
+pub(super) struct Elf<'data, 'file> {
+    header: &'data FileHeader64<Endianness>,
+    pieces: &'data Pieces<'file>,
+    pub(super) endian: Endianness,
+}
+
+/// A place for the pieces of this file, none of them read yet.
+pub(super) fn pieces(file: &File) -> Pieces<'_> {
+    ReadCache::new(At { file, position: 0 })
+}
+
+impl<'data, 'file> Elf<'data, 'file> {
+    /// Reads the file's header. All errors here are the reason why the file cannot be read.
+    pub(super) fn parse(pieces: &'data Pieces<'file>) -> Result<Self, String> {
+        let header = FileHeader64::<Endianness>::parse(pieces).map_err(text)?;
+        let endian = header.endian().map_err(text)?;
+        if header.e_machine.get(endian) != EM_X86_64 {
+            return Err("it is not for x86-64".to_owned());
+        }
+        Ok(Self {
+            header,
+            pieces,
+            endian,
+        })
+    }
+
+    /// The headers of its segments.
+    pub(super) fn segments(&self) -> Result<&'data [ProgramHeader64<Endianness>], String> {
+        let count = self.header.phnum(self.endian, self.pieces).map_err(text)?;
+        if count > MAX_SEGMENTS {
+            return Err(format!("it states {count} segments"));
+        }
+        self.header
+            .program_headers(self.endian, self.pieces)
+            .map_err(text)
+    }
+
+    /// The headers of its sections, with their names.
+    pub(super) fn sections(&self) -> Result<Sections<'data, 'file>, String> {
+        let count = self.header.shnum(self.endian, self.pieces).map_err(text)?;
+        if count > MAX_SECTIONS {
+            return Err(format!("it states {count} sections"));
+        }
+        self.header.sections(self.endian, self.pieces).map_err(text)
+    }
+
+    /// The bytes of a section, as they are in the file.
+    pub(super) fn bytes(&self, section: &Section) -> Result<&'data [u8], String> {
+        let size_bytes = section.sh_size.get(self.endian);
+        if size_bytes > MAX_SECTION_BYTES {
+            return Err(format!(
+                "one of its sections has {size_bytes} bytes, more than leaktrace reads"
+            ));
+        }
+        section.data(self.endian, self.pieces).map_err(text)
+    }
+
+    /// Bytes that a compressed section states it has when inflated; `None` when it is not
+    /// compressed. `u64::MAX` when it is, but does not say.
+    pub(super) fn inflated_bytes(&self, section: &Section) -> Option<u64> {
+        match section.compression(self.endian, self.pieces) {
+            Ok(compression) => compression.map(|(header, _, _)| header.ch_size.get(self.endian)),
+            Err(_) => Some(u64::MAX),
+        }
+    }
+}
+
+fn text(error: object::Error) -> String {
+    error.to_string()
+}
+
+/// A position in a shared file: the file's own position stays untouched.
+#[derive(Debug)]
+pub(super) struct At<'file> {
+    file: &'file File,
+    position: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for At<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let end = self.file.metadata()?.len();
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(offset) => end.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
