@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     match run::trace(&cli.trace) {
         Ok(Outcome::LeakFound) if cli.trace.fail_on_leak => ExitCode::from(LEAK_FOUND),
         Ok(_) => ExitCode::SUCCESS,
+        // Whoever read the output has gone (`| head`): nobody is left to tell anything.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, whatever the layers below have said.
             let line = without_error_numbers(&format!("{error:#}").replace('\n', " "));
@@ -27,6 +29,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
 }
 
 /// Drops ` (os error 2)`: the words before it say the same.

@@ -13,10 +13,10 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use crate::analysis::{Order, Verdict};
+use crate::analysis::Order;
 use crate::cli::{Sort, TraceArgs};
 use crate::preflight::Preflight;
-use crate::report::{End, EndReason, Line, Report, Start};
+use crate::report::{End, EndReason, Line, Start};
 use crate::session::{Config, ExitStatus, Session, Sizes};
 use output::Output;
 use traced::Traced;
@@ -33,7 +33,7 @@ const SLOWEST_READING: Duration = Duration::from_secs(1);
 pub enum Outcome {
     /// Traced as asked.
     Done,
-    /// As asked, and at least one site was judged leaking in the last report.
+    /// As asked, and at least one site was judged leaking at the end.
     LeakFound,
 }
 
@@ -76,20 +76,15 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     let ended = watch
         .until_end(&mut session, &mut output, &mut signals)
         .await;
-    let (reason, last) = watch.finish(&mut session, &mut output, ended)?;
+    let reason = watch.finish(&mut session, &mut output, ended)?;
     output.end(&watch.end_line(&session, reason))?;
-    Ok(outcome(&last))
+    Ok(outcome(&watch.targets))
 }
 
-fn outcome(reports: &[Report]) -> Outcome {
-    let leaks = reports
-        .iter()
-        .flat_map(|report| &report.sites)
-        .any(|site| site.verdict == Verdict::Leaking);
-    if leaks {
-        Outcome::LeakFound
-    } else {
-        Outcome::Done
+fn outcome(targets: &[Traced]) -> Outcome {
+    match targets.iter().any(Traced::is_leaking) {
+        true => Outcome::LeakFound,
+        false => Outcome::Done,
     }
 }
 
@@ -189,9 +184,8 @@ impl Watch<'_> {
         Ok(())
     }
 
-    fn write(&mut self, output: &mut Output, is_final: bool) -> anyhow::Result<Vec<Report>> {
+    fn write(&mut self, output: &mut Output, is_final: bool) -> anyhow::Result<()> {
         self.seq += 1;
-        let mut reports = Vec::new();
         let mut whole = Vec::new();
         for target in &mut self.targets {
             let report = target.report(
@@ -201,14 +195,12 @@ impl Watch<'_> {
                 order(self.args.sort),
                 self.args.top,
             );
-            output.line(&Line::Report(report.clone()))?;
+            output.line(&Line::Report(report))?;
             if output.wants_stacks() {
                 whole.push(target.report(self.args, self.seq, is_final, order(self.args.sort), 0));
             }
-            reports.push(report);
         }
-        output.stacks(&whole)?;
-        Ok(reports)
+        output.stacks(&whole)
     }
 
     /// The last reading, then the probes go, then the final report: the target is left alone
@@ -218,12 +210,13 @@ impl Watch<'_> {
         session: &mut Session,
         output: &mut Output,
         ended: anyhow::Result<EndReason>,
-    ) -> anyhow::Result<(EndReason, Vec<Report>)> {
+    ) -> anyhow::Result<EndReason> {
         let read = self.read(session);
         session.detach();
         let reason = ended?;
         read?;
-        Ok((reason, self.write(output, true)?))
+        self.write(output, true)?;
+        Ok(reason)
     }
 
     /// The last target that ended says how; `target-killed` when a signal did it.

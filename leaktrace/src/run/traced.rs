@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::allocators::{self, Detection};
-use crate::analysis::{Order, Tracker};
+use crate::analysis::{Order, Tracker, Verdict};
 use crate::cli::TraceArgs;
 use crate::compose::{self, Material};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
@@ -246,6 +246,16 @@ impl Traced {
         };
         self.tracker.observe(&self.latest);
         Ok(())
+    }
+
+    /// Whether any site, listed or not, was judged leaking at the latest reading.
+    pub(super) fn is_leaking(&self) -> bool {
+        let mut sites = self
+            .latest
+            .sites
+            .iter()
+            .filter(|site| site.totals.live_count > 0);
+        sites.any(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
     }
 
     /// A report of the latest reading that lists `top` sites (0: all).
