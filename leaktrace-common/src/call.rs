@@ -1,6 +1,8 @@
 //! What a probed function does with its arguments, packed into the probe's attach cookie, so that
 //! one program serves every function of a kind and a new function needs no new program.
 
+use crate::limits::NOTED_FUNCTIONS;
+
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -37,6 +39,12 @@ impl CallKind {
 
 /// Stands for "no such argument".
 pub const NO_ARGUMENT: u8 = 15;
+
+/// Place of a function's note that it was called, in the map of these notes.
+#[inline(always)]
+pub const fn note_index(process: u16, function: u16) -> u32 {
+    process as u32 * NOTED_FUNCTIONS + (function as u32 & (NOTED_FUNCTIONS - 1))
+}
 
 /// A probed function of one process: its kind, where its arguments are, and which it is.
 /// Arguments are numbered from 0 in the order of the C declaration.

@@ -10,8 +10,8 @@ pub const MAX_MAPPINGS: usize = 1024;
 /// Processes that one session can trace at the same time.
 pub const MAX_PROCESSES: u32 = 64;
 
-/// Probed functions of all processes of a session.
-pub const MAX_PROBED_FUNCTIONS: u32 = 4096;
+/// Functions of one process whose first call is noted; a power of two.
+pub const NOTED_FUNCTIONS: u32 = 64;
 
 /// Bridges of all processes of a session: calls inside `operator new` and its like.
 pub const MAX_BRIDGES: u32 = 4096;

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
-use leaktrace_common::call::{Call, NO_ARGUMENT};
+use leaktrace_common::call::{Call, NO_ARGUMENT, note_index};
 
 use crate::maps::{CONTROL, PROBE_HITS};
 
@@ -93,7 +93,7 @@ pub fn armed() -> bool {
 /// cache line.
 #[inline(always)]
 pub fn note_hit(call: Call) {
-    if let Some(hit) = PROBE_HITS.get_ptr_mut(u32::from(call.function)) {
+    if let Some(hit) = PROBE_HITS.get_ptr_mut(note_index(call.process, call.function)) {
         // SAFETY: the pointer is a live map value; both writers write the same value.
         unsafe {
             if *hit == 0 {

@@ -77,10 +77,12 @@ pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
 #[map]
 pub static LOSSES: Array<LossTotals> = Array::with_max_entries(LOSS_REASONS as u32, BPF_F_MMAPABLE);
 
-/// Key: number of a process's function in the probe plan. Set to 1 when the probe fires first.
+/// Key: `note_index` of a process's function. Set to 1 when the probe fires first.
 #[map]
-pub static PROBE_HITS: Array<u64> =
-    Array::with_max_entries(limits::MAX_PROBED_FUNCTIONS, BPF_F_MMAPABLE);
+pub static PROBE_HITS: Array<u64> = Array::with_max_entries(
+    limits::MAX_PROCESSES * limits::NOTED_FUNCTIONS,
+    BPF_F_MMAPABLE,
+);
 
 /// Key: 2 × process + (0 or 1). Written by user space, the half that is not current.
 #[map]

@@ -181,6 +181,18 @@ impl Watch<'_> {
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
         self.read(session)?;
         self.write(output, false)?;
+        if self.seq == 1 {
+            for target in &self.targets {
+                let silent = target.silent_functions(session);
+                if !silent.is_empty() {
+                    log::info!(
+                        "process {} has not called: {}",
+                        target.pid(),
+                        silent.join(", ")
+                    );
+                }
+            }
+        }
         Ok(())
     }
 

@@ -248,6 +248,15 @@ impl Traced {
         Ok(())
     }
 
+    /// Functions whose probes have not fired.
+    pub(super) fn silent_functions(&self, session: &Session) -> Vec<&'static str> {
+        let functions = self.plan.functions();
+        functions
+            .filter(|probe| !session.has_fired(self.index, probe.call.function))
+            .map(|probe| probe.function)
+            .collect()
+    }
+
     /// Whether any site, listed or not, was judged leaking at the latest reading.
     pub(super) fn is_leaking(&self) -> bool {
         let mut sites = self

@@ -108,7 +108,11 @@ impl Session {
             processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
             totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
             losses: mapped_array(&ebpf, "LOSSES", LOSS_REASONS)?,
-            hits: mapped_array(&ebpf, "PROBE_HITS", limits::MAX_PROBED_FUNCTIONS as usize)?,
+            hits: mapped_array(
+                &ebpf,
+                "PROBE_HITS",
+                (limits::MAX_PROCESSES * limits::NOTED_FUNCTIONS) as usize,
+            )?,
             events: event_buffer(&mut ebpf)?,
             ebpf,
             stacks: HashMap::new(),

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
+use leaktrace_common::call::note_index;
 use leaktrace_common::ledger::SiteTotals;
 use leaktrace_common::loss::LossTotals;
 use leaktrace_common::process::{Control, ProcessState};
@@ -85,8 +86,8 @@ impl Session {
         }
     }
 
-    /// Whether the probe of the function with this index in the plan has fired.
-    pub fn has_fired(&self, function: u16) -> bool {
-        self.hits.read(usize::from(function)) != 0
+    /// Whether the probe of this function of a process has fired.
+    pub fn has_fired(&self, process: u16, function: u16) -> bool {
+        self.hits.read(note_index(process, function) as usize) != 0
     }
 }
