@@ -37,9 +37,10 @@ pub struct Event {
     pub address: u64,
     /// Length of the range as it was asked for, not rounded to pages.
     pub size_bytes: u64,
-    /// Length of the old range (mremap).
+    /// Length of the old range (mremap, munmap); protection of the new one (mmap).
     pub old_size_bytes: u64,
-    /// Flags of the call (MREMAP_DONTUNMAP keeps the old range mapped).
+    /// Flags of the call: those of mremap (MREMAP_DONTUNMAP keeps the old range mapped), those of
+    /// mmap (MAP_NORESERVE sets only addresses aside).
     pub flags: u64,
 }
 

@@ -43,9 +43,12 @@ pub fn enter(ctx: &ProbeContext) {
     current.size_bytes = entry.argument(call.size_argument);
     current.cookie = entry.cookie;
     current.parked_address = 0;
-    // The old length of mremap is its argument 1, its flags are argument 3 (System V order of
-    // the C declaration); for mmap these are the protection and the flags.
-    current.old_size_bytes = entry.argument(1);
+    // Argument 1 of mremap is the old length, argument 2 of mmap the protection; argument 3 of
+    // both has the flags.
+    current.old_size_bytes = match call.kind {
+        CallKind::Map => entry.argument(2),
+        _ => entry.argument(1),
+    };
     current.parked.at_ns = entry.argument(3);
     let gives = call.kind != CallKind::Unmap;
     let caller = site::of(&entry, process, Source::Mmap, gives);

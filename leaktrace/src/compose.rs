@@ -62,7 +62,10 @@ pub fn report(
         elapsed_s: snapshot.elapsed.as_secs_f64(),
         pid: material.pid,
         comm: material.comm.to_owned(),
-        process: process(material, heap.live_bytes + mapped.live_bytes),
+        process: process(
+            material,
+            heap.live_bytes + mapped.live_bytes.saturating_sub(snapshot.reserved_bytes),
+        ),
         totals: TotalsLine {
             live_bytes: heap.live_bytes,
             live_count: heap.live_count,
@@ -75,6 +78,7 @@ pub fn report(
         mapped: material.mappings_traced.then_some(MappedLine {
             live_bytes: mapped.live_bytes,
             live_count: mapped.live_count,
+            reserved_bytes: snapshot.reserved_bytes,
         }),
         losses: losses(snapshot),
         lost_bytes: lost_bytes(snapshot),
@@ -172,7 +176,7 @@ fn notices(material: &Material<'_>) -> Vec<String> {
              that are not probed (-v lists the probes)",
             snapshot.elapsed.as_secs_f64(),
         ));
-    } else if heap.allocated_count == 0 {
+    } else if heap.allocated_count == 0 && !material.filtered {
         notices.push(format!(
             "{} blocks were freed and none allocated: all were allocated before leaktrace was started",
             snapshot.unmatched_frees,

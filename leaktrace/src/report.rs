@@ -104,7 +104,8 @@ pub struct ProcessLine {
     /// Growth of the resident set since the start, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_growth_bytes: Option<i64>,
-    /// Live tracked bytes as a share of the growth; absent when the process did not grow.
+    /// Live tracked bytes, without those that are only reserved, as a share of the growth; absent
+    /// when the process did not grow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explained_ratio: Option<f64>,
 }
@@ -135,6 +136,9 @@ pub struct MappedLine {
     pub live_bytes: u64,
     /// Mappings (or what is left of them).
     pub live_count: u64,
+    /// Of these bytes, those that only set addresses aside (PROT_NONE, MAP_NORESERVE) and hold no
+    /// memory.
+    pub reserved_bytes: u64,
 }
 
 /// A call stack that holds memory.

@@ -25,7 +25,7 @@ use traced::Traced;
 const READINGS_A_REPORT: u32 = 10;
 
 /// Readings are neither more nor less frequent than this.
-const FASTEST_READING: Duration = Duration::from_millis(250);
+const FASTEST_READING: Duration = Duration::from_millis(500);
 const SLOWEST_READING: Duration = Duration::from_secs(1);
 
 /// What a session has come to.
@@ -71,6 +71,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         targets,
         seq: 0,
         started: Instant::now(),
+        last_reading: Duration::ZERO,
     };
     output.start(&watch.start_line(), args)?;
     let ended = watch
@@ -108,6 +109,8 @@ struct Watch<'a> {
     targets: Vec<Traced>,
     seq: u64,
     started: Instant,
+    /// Time from the start to the last reading.
+    last_reading: Duration,
 }
 
 impl Watch<'_> {
@@ -155,7 +158,8 @@ impl Watch<'_> {
                     ready.clear_ready();
                 }
                 _ = reports.tick() => self.report(session, output)?,
-                _ = readings.tick() => self.read(session)?,
+                // A report takes a reading itself.
+                _ = readings.tick() => if self.is_due(reading) { self.read(session)? },
             }
         }
     }
@@ -167,7 +171,12 @@ impl Watch<'_> {
             .collect()
     }
 
+    fn is_due(&self, reading: Duration) -> bool {
+        self.started.elapsed() - self.last_reading >= reading / 2
+    }
+
     fn read(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        self.last_reading = self.started.elapsed();
         session.flush_log();
         session.take_events();
         let lost = session.mapping_events_lost();

@@ -101,6 +101,8 @@ pub struct Snapshot {
     pub sites: Vec<SiteReading>,
     /// Frees of blocks that the session did not see allocated.
     pub unmatched_frees: u64,
+    /// Of what is mapped, bytes that only set addresses aside and hold no memory.
+    pub reserved_bytes: u64,
     /// What was not seen.
     pub losses: Losses,
     /// Resident set of the process; absent when it could not be read (the process has died).

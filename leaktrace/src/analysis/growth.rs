@@ -45,9 +45,15 @@ pub(super) fn judge(points: &[Point]) -> Growth {
     if points.len() < MIN_POINTS_FOR_SLOPE {
         return Growth::UNKNOWN;
     }
+    let verdict = verdict(points);
+    // What has come to rest is said to grow by what it grows by now, not by how it got there.
+    let judged = match verdict {
+        Verdict::Steady => later_half(points),
+        _ => points,
+    };
     Growth {
-        bytes_per_s: theil_sen_slope(points),
-        verdict: verdict(points),
+        bytes_per_s: theil_sen_slope(judged),
+        verdict,
     }
 }
 

@@ -8,8 +8,9 @@ mod verdict;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::time::Duration;
 
-use crate::snapshot::{SiteReading, Snapshot};
+use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 pub use growth::Growth;
 pub use ranking::Order;
@@ -21,6 +22,8 @@ use series::Series;
 #[derive(Debug, Default)]
 pub struct Tracker {
     sites: HashMap<u32, History>,
+    /// When the last reading was taken: a site that is new since held nothing then.
+    last_reading: Duration,
 }
 
 /// The series of one site, and what it was last judged to say.
@@ -52,10 +55,17 @@ impl Tracker {
     /// Adds one reading to the series of every site in the snapshot. Cheap: judges nothing.
     pub fn observe(&mut self, snapshot: &Snapshot) {
         for site in &snapshot.sites {
-            let history = self.sites.entry(site.index).or_default();
+            let history = self.sites.entry(site.index).or_insert_with(|| {
+                let mut history = History::default();
+                if self.last_reading < snapshot.elapsed {
+                    history.series.push(self.last_reading, &Totals::default());
+                }
+                history
+            });
             history.series.push(snapshot.elapsed, &site.totals);
             history.judged.set(None);
         }
+        self.last_reading = snapshot.elapsed;
     }
 
     /// How a site grows, by its index in the kernel's table; unknown for a site never observed.

@@ -117,6 +117,7 @@ mod tests {
             elapsed: Duration::from_millis(at_ms),
             sites: sites.iter().enumerate().map(reading).collect(),
             unmatched_frees: 0,
+            reserved_bytes: 0,
             losses: Losses::default(),
             rss_bytes: None,
             mappings: Arc::new(Mappings::default()),

@@ -108,6 +108,7 @@ pub(super) fn report() -> Report {
         mapped: Some(MappedLine {
             live_bytes: 4_194_304,
             live_count: 3,
+            reserved_bytes: 0,
         }),
         losses: losses(),
         lost_bytes: BTreeMap::new(),

@@ -49,13 +49,22 @@ fn push_header(out: &mut String, report: &Report) {
     out.push_str(&wrap("  heap  ", &heap(report)));
     if let Some(mapped) = &report.mapped {
         let (bytes, count) = (units::bytes(mapped.live_bytes), mapped.live_count);
-        let text = format!("{bytes} live in {}", units::counted(count, "mapping"));
+        let mut text = format!("{bytes} live in {}", units::counted(count, "mapping"));
+        if mapped.reserved_bytes > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                ", {} of it only reserved",
+                units::bytes(mapped.reserved_bytes)
+            );
+        }
         out.push_str(&wrap("  mmap  ", &text));
     }
     let lost: Vec<String> = report
         .losses
         .iter()
-        .filter(|(_, count)| **count > 0)
+        // A cut stack loses no byte, and each site says itself that its stack is cut.
+        .filter(|(name, count)| **count > 0 && *name != "stack_truncated")
         .map(|(name, count)| format!("{} {}", plain(name), units::count(*count)))
         .collect();
     if !lost.is_empty() {

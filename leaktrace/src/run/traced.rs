@@ -65,6 +65,7 @@ impl Traced {
             elapsed: Duration::ZERO,
             sites: Vec::new(),
             unmatched_frees: 0,
+            reserved_bytes: 0,
             losses: Losses::default(),
             rss_bytes: None,
             mappings: Arc::new(mappings.clone()),
@@ -240,6 +241,7 @@ impl Traced {
                 .sites(self.index, older)
                 .with_context(|| format!("failed to read what process {} holds", self.pid()))?,
             unmatched_frees: session.unmatched_frees(self.index),
+            reserved_bytes: session.reserved_bytes(self.index),
             losses: session.losses(),
             rss_bytes: self.process.rss_bytes(),
             mappings: Arc::clone(&self.mappings),

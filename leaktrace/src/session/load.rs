@@ -115,7 +115,8 @@ impl Session {
             )?,
             events: event_buffer(&mut ebpf)?,
             ebpf,
-            stacks: HashMap::new(),
+            stacks: vec![None; limits::MAX_PROCESSES as usize],
+            unread_stacks: Vec::new(),
             mapped: Vec::new(),
             events_lost_seen: 0,
         })

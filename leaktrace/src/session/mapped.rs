@@ -11,6 +11,10 @@ use crate::snapshot::Totals;
 /// mremap leaves the old range mapped when this flag is given (uapi/linux/mman.h).
 const MREMAP_DONTUNMAP: u64 = 4;
 
+/// Protection that allows nothing, and the flag that asks for no backing (uapi/linux/mman.h).
+const PROT_NONE: u64 = 0;
+const MAP_NORESERVE: u64 = 0x4000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     end: u64,
@@ -22,6 +26,8 @@ struct Piece {
 struct Origin {
     site: u32,
     left_bytes: u64,
+    /// Only addresses were set aside: no memory is used until something changes them.
+    reserved: bool,
 }
 
 /// Which addresses are mapped by which site.
@@ -41,7 +47,8 @@ impl MappedLedger {
         let length = page_align(event.size_bytes);
         let kind = event.kind;
         if kind == EventKind::Mapped as u32 {
-            self.map(event.address, length, event.site);
+            let reserved = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
+            self.map(event.address, length, event.site, reserved);
         } else if kind == EventKind::Unmapping as u32 {
             let taken = self.cut(event.address, length);
             self.announced.insert(event.tid, taken);
@@ -67,6 +74,15 @@ impl MappedLedger {
         })
     }
 
+    /// Bytes of mappings that only set addresses aside.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        let origins = self.origins.values();
+        origins
+            .filter(|origin| origin.reserved)
+            .map(|origin| origin.left_bytes)
+            .sum()
+    }
+
     /// Forgets what is not mapped any more, after events were lost: `mapped` says whether an
     /// address still is.
     pub(super) fn keep_only(&mut self, mapped: impl Fn(u64) -> bool) {
@@ -81,7 +97,7 @@ impl MappedLedger {
         }
     }
 
-    fn map(&mut self, start: u64, length: u64, site: u32) {
+    fn map(&mut self, start: u64, length: u64, site: u32, reserved: bool) {
         // MAP_FIXED replaces what was there.
         self.cut(start, length);
         let mapping = self.next_mapping;
@@ -91,6 +107,7 @@ impl MappedLedger {
             Origin {
                 site,
                 left_bytes: length,
+                reserved,
             },
         );
         self.pieces.insert(
@@ -113,15 +130,15 @@ impl MappedLedger {
         let site = taken
             .first()
             .and_then(|(_, piece)| self.origins.get(&piece.mapping))
-            .map(|origin| origin.site);
+            .map(|origin| (origin.site, origin.reserved));
         if event.flags & MREMAP_DONTUNMAP != 0 || old_length == 0 {
             for (start, piece) in taken {
                 self.put_back(start, piece);
             }
         }
         // A range that was mapped before the session stays out of the ledger.
-        if let Some(site) = site {
-            self.map(event.address, length, site);
+        if let Some((site, reserved)) = site {
+            self.map(event.address, length, site, reserved);
         }
     }
 
@@ -196,6 +213,8 @@ mod tests {
 
     const PAGE: u64 = PAGE_BYTES;
 
+    const READ_WRITE: u64 = 3;
+
     fn event(kind: EventKind, address: u64, size_bytes: u64) -> Event {
         Event {
             kind: kind as u32,
@@ -203,6 +222,7 @@ mod tests {
             site: 1,
             address,
             size_bytes,
+            old_size_bytes: READ_WRITE,
             ..Event::default()
         }
     }
@@ -313,5 +333,23 @@ mod tests {
             ..old
         });
         assert_eq!(live(&ledger), (0, 0));
+    }
+
+    #[test]
+    fn addresses_that_are_only_set_aside_are_told_apart() {
+        let mut ledger = MappedLedger::default();
+        ledger.apply(&event(EventKind::Mapped, 0x10000, PAGE));
+        assert_eq!(ledger.reserved_bytes(), 0);
+        let none = Event {
+            old_size_bytes: PROT_NONE,
+            ..event(EventKind::Mapped, 0x50000, 9 * PAGE)
+        };
+        ledger.apply(&none);
+        assert_eq!(
+            (live(&ledger), ledger.reserved_bytes()),
+            ((10 * PAGE, 2), 9 * PAGE)
+        );
+        unmap(&mut ledger, 0x50000, 4 * PAGE);
+        assert_eq!(ledger.reserved_bytes(), 5 * PAGE);
     }
 }

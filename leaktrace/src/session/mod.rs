@@ -58,7 +58,10 @@ pub struct Session {
     losses: MappedArray<LossTotals>,
     hits: MappedArray<u64>,
     events: RingBuf<MapData>,
-    stacks: HashMap<u32, (u16, Arc<Stack>)>,
+    /// By site: the process and the frames, once they are read.
+    stacks: Vec<Option<(u16, Arc<Stack>)>>,
+    /// Sites that were handed out and had no frames yet.
+    unread_stacks: Vec<usize>,
     mapped: Vec<MappedLedger>,
     events_lost_seen: u64,
 }

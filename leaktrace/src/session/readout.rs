@@ -70,10 +70,8 @@ impl Session {
         });
         self.mapped.push(MappedLedger::default());
         let index = u16::try_from(index)?;
-        self.stacks.insert(
-            site_without_stack(u32::from(index)),
-            (index, Arc::new(no_stack(index))),
-        );
+        let without_stack = site_without_stack(u32::from(index)) as usize;
+        self.stacks[without_stack] = Some((index, Arc::new(no_stack(index))));
         self.set_mappings(index, mappings)?;
         Ok(index)
     }
@@ -171,6 +169,13 @@ impl Session {
         self.processes.read(usize::from(process)).unmatched_frees
     }
 
+    /// Bytes that the process has mapped but only set aside (PROT_NONE, MAP_NORESERVE).
+    pub fn reserved_bytes(&self, process: u16) -> u64 {
+        self.mapped
+            .get(usize::from(process))
+            .map_or(0, MappedLedger::reserved_bytes)
+    }
+
     /// What was lost so far.
     pub fn losses(&self) -> Losses {
         let totals: Vec<_> = (0..self.losses.len())
@@ -197,26 +202,29 @@ impl Session {
             None => HashMap::new(),
         };
         let mut sites = Vec::with_capacity(self.stacks.len());
-        for (index, (owner, stack)) in &self.stacks {
+        for (index, known) in (0u32..).zip(&self.stacks) {
+            let Some((owner, stack)) = known else {
+                continue;
+            };
             if *owner != process {
                 continue;
             }
             let mut totals = match stack.source {
-                Source::Heap => self.heap_totals(*index),
-                Source::Mmap => mapped.get(index).copied().unwrap_or_default(),
+                Source::Heap => self.heap_totals(index),
+                Source::Mmap => mapped.get(&index).copied().unwrap_or_default(),
             };
             if let (Some(aged), Source::Heap) = (&aged, stack.source) {
-                (totals.live_bytes, totals.live_count) = aged.get(index).copied().unwrap_or((0, 0));
+                (totals.live_bytes, totals.live_count) =
+                    aged.get(&index).copied().unwrap_or((0, 0));
             }
             if totals.allocated_count > 0 {
                 sites.push(SiteReading {
-                    index: *index,
+                    index,
                     stack: Arc::clone(stack),
                     totals,
                 });
             }
         }
-        sites.sort_unstable_by_key(|site| site.index);
         Ok(sites)
     }
 
@@ -245,7 +253,8 @@ impl Session {
         }
     }
 
-    /// Reads the frames of sites that are new since the last reading.
+    /// Reads the frames of sites that are new since the last reading, and of those that were being
+    /// stored then.
     fn load_stacks(&mut self) -> anyhow::Result<()> {
         let handed_out = (self.control.read(0).next_site as usize).min(self.totals.len());
         let records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
@@ -253,14 +262,17 @@ impl Session {
                 .map("STACKS")
                 .context("BPF map STACKS is missing")?,
         )?;
-        for index in MAX_PROCESSES..u32::try_from(handed_out)? {
-            if self.stacks.contains_key(&index) {
-                continue;
-            }
+        let known = self.stacks.len();
+        self.stacks.resize(handed_out.max(known), None);
+        let waiting = std::mem::take(&mut self.unread_stacks);
+        for index in waiting.into_iter().chain(known..handed_out) {
             // Absent: being stored right now, or given up by the CPU that lost a race.
-            if let Ok(record) = records.get(&index, 0) {
-                let stack = Arc::new(decode(&record));
-                self.stacks.insert(index, (record.process, stack));
+            match records.get(&u32::try_from(index)?, 0) {
+                Ok(record) => {
+                    let stack = Arc::new(decode(&record));
+                    self.stacks[index] = Some((record.process, stack));
+                }
+                Err(_) => self.unread_stacks.push(index),
             }
         }
         Ok(())

@@ -66,7 +66,7 @@ pub enum TargetError {
         pid: u32,
     },
     /// It belongs to another user.
-    #[error("not allowed to look at process {pid}; run with sudo")]
+    #[error("not allowed to look at process {pid}; run with sudo, outside of a sandbox")]
     NotPermitted {
         /// The pid asked for.
         pid: u32,
