@@ -2,7 +2,6 @@
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use aya_log_ebpf::debug;
 use leaktrace_common::call::{Call, CallKind};
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::loss::Loss;
@@ -23,29 +22,17 @@ pub fn enter(ctx: &ProbeContext) {
     let process = u32::from(call.process);
     note_hit(call);
     let size_bytes = entry.size_bytes(call);
-    let Some(slot) = pending::slot() else {
-        loss::count(Loss::PendingMapFull, size_bytes);
-        debug!(ctx, "no room for the pending call of a thread");
-        return;
+    let current = match pending::begin(ctx, process, &entry) {
+        Ok(Some(current)) => current,
+        Ok(None) => return,
+        Err(pending::NoSlot) => return loss::count(Loss::PendingMapFull, size_bytes),
     };
-    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-    let current = unsafe { &mut *slot };
-    if current.stack_pointer != 0 {
-        if pending::encloses(current, process, &entry) {
-            return;
-        }
-        debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
-        pending::abandon(slot, process);
-    }
     let counted = size_bytes >= MIN_SIZE_BYTES.load() && size_bytes <= MAX_SIZE_BYTES.load();
     let caller = site::of(&entry, process, Source::Heap, counted);
     current.site = caller.site;
     current.return_address = caller.return_address;
-    current.instruction_pointer = entry.instruction_pointer;
     current.size_bytes = size_bytes;
-    current.cookie = entry.cookie;
     current.pointer = entry.argument(call.pointer_argument);
-    current.parked_address = 0;
     current.old_block_unknown = 0;
     if call.kind == CallKind::Reallocate {
         park(current, process);
@@ -56,23 +43,9 @@ pub fn enter(ctx: &ProbeContext) {
 /// Settles the outermost call: records the new block if there is one.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) {
-    let Some(slot) = pending::existing() else {
+    let Some((current, result)) = pending::returned(ctx) else {
         return;
     };
-    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-    let current = unsafe { &mut *slot };
-    // SAFETY: the context of a uretprobe program is its register set.
-    let (stack_pointer, result) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
-            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
-        )
-    };
-    // The return has popped the return address. Returns of nested calls have a lower one.
-    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
-        return;
-    }
-    current.stack_pointer = 0;
     let call = Call::from_cookie(current.cookie);
     let process = u32::from(call.process);
     match call.kind {

@@ -26,23 +26,15 @@ pub fn enter(ctx: &ProbeContext) {
     let call = entry.call();
     let process = u32::from(call.process);
     note_hit(call);
-    let Some(slot) = pending::slot() else {
-        loss::count(Loss::PendingMapFull, entry.argument(call.size_argument));
-        return;
-    };
-    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-    let current = unsafe { &mut *slot };
-    if current.stack_pointer != 0 {
-        if pending::encloses(current, process, &entry) {
-            return;
+    let current = match pending::begin(ctx, process, &entry) {
+        Ok(Some(current)) => current,
+        Ok(None) => return,
+        Err(pending::NoSlot) => {
+            return loss::count(Loss::PendingMapFull, entry.argument(call.size_argument));
         }
-        pending::abandon(slot, process);
-    }
-    current.instruction_pointer = entry.instruction_pointer;
+    };
     current.pointer = entry.argument(call.pointer_argument);
     current.size_bytes = entry.argument(call.size_argument);
-    current.cookie = entry.cookie;
-    current.parked_address = 0;
     // Argument 1 of mremap is the old length, argument 2 of mmap the protection; argument 3 of
     // both has the flags.
     current.old_size_bytes = match call.kind {
@@ -65,22 +57,9 @@ pub fn enter(ctx: &ProbeContext) {
 /// Sends what the call has given, or that it failed.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) {
-    let Some(slot) = pending::existing() else {
+    let Some((current, result)) = pending::returned(ctx) else {
         return;
     };
-    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-    let current = unsafe { &mut *slot };
-    // SAFETY: the context of a uretprobe program is its register set.
-    let (stack_pointer, result) = unsafe {
-        (
-            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
-            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
-        )
-    };
-    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
-        return;
-    }
-    current.stack_pointer = 0;
     let call = Call::from_cookie(current.cookie);
     match (call.kind, result) {
         (CallKind::Map, FAILED) | (CallKind::Unmap, 0) => {}

@@ -1,8 +1,11 @@
 //! The outermost call of each thread. Only it counts: what an allocator calls inside itself
 //! (mmap in malloc, malloc in realloc) is part of it.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
+use aya_ebpf::programs::RetProbeContext;
+use aya_log_ebpf::debug;
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::limits::{MAX_NESTED_STACK_BYTES, PAGE_BYTES};
 use leaktrace_common::loss::Loss;
@@ -10,6 +13,9 @@ use leaktrace_common::loss::Loss;
 use crate::call::Entry;
 use crate::maps::{PENDING, PROCESSES};
 use crate::{live, loss};
+
+/// The map of pending calls is full.
+pub struct NoSlot;
 
 const IDLE: PendingCall = PendingCall {
     stack_pointer: 0,
@@ -44,7 +50,7 @@ pub fn existing() -> Option<*mut PendingCall> {
 
 /// The running thread's slot, made when this is its first call; `None` when the map is full.
 #[inline(always)]
-pub fn slot() -> Option<*mut PendingCall> {
+fn slot() -> Option<*mut PendingCall> {
     let tid = current_tid();
     if let Some(slot) = PENDING.get_ptr_mut(tid) {
         return Some(slot);
@@ -93,6 +99,58 @@ fn comes_from_outside(call: &PendingCall, process: u32, stack_pointer: u64) -> b
         Ok(caller) => caller >= start && caller < end,
         Err(_) => false,
     }
+}
+
+/// Begins a call: the slot to fill, unless the call runs inside another that is remembered. What
+/// was remembered and never returned is given up.
+///
+/// # Errors
+///
+/// When the thread has no slot and there is no room for one.
+#[inline(always)]
+pub fn begin<C: EbpfContext>(
+    ctx: &C,
+    process: u32,
+    entry: &Entry,
+) -> Result<Option<&'static mut PendingCall>, NoSlot> {
+    let Some(slot) = slot() else {
+        debug!(ctx, "no room for the pending call of a thread");
+        return Err(NoSlot);
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    if current.stack_pointer != 0 {
+        if encloses(current, process, entry) {
+            return Ok(None);
+        }
+        debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
+        abandon(slot, process);
+    }
+    current.instruction_pointer = entry.instruction_pointer;
+    current.cookie = entry.cookie;
+    current.parked_address = 0;
+    Ok(Some(current))
+}
+
+/// Ends the outermost call, if this is its return: the call and what it returned.
+#[inline(always)]
+pub fn returned(ctx: &RetProbeContext) -> Option<(&'static mut PendingCall, u64)> {
+    let slot = existing()?;
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    // SAFETY: the context of a uretprobe program is its register set.
+    let (stack_pointer, result) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
+            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+        )
+    };
+    // The return has popped the return address. Returns of nested calls have a lower one.
+    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
+        return None;
+    }
+    current.stack_pointer = 0;
+    Some((current, result))
 }
 
 /// Gives up a call that never returned: what a realloc had taken out of the ledger goes back,

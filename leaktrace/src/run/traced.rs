@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::objects::{bridges_of, open_objects};
 use crate::allocators::{self, Detection};
 use crate::analysis::{Order, Tracker, Verdict};
 use crate::cli::TraceArgs;
@@ -16,9 +17,7 @@ use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{AttachError, ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{FileId, Mappings, Object, Process, TargetError};
-use crate::unwind::{OPERATORS, bridges};
-use leaktrace_common::stack::Bridge;
+use crate::target::{Mappings, Object, Process, TargetError};
 
 /// A process under trace.
 pub(super) struct Traced {
@@ -292,61 +291,4 @@ impl Traced {
         };
         compose::report(&material, order, top, &mut self.naming)
     }
-}
-
-/// The ways out of `operator new` and its like in an object, by address in the process. None for
-/// an object without them, or one that says too little about its frames.
-fn bridges_of(object: &Object, mappings: &Mappings) -> Vec<(u64, Bridge)> {
-    let functions = object.functions(&OPERATORS).unwrap_or_default();
-    if functions.is_empty() {
-        return Vec::new();
-    }
-    let (Ok(segments), Ok(Some((svma, section)))) =
-        (object.segments(), object.section(".eh_frame"))
-    else {
-        return Vec::new();
-    };
-    let code: Vec<(u64, Vec<u8>)> = functions
-        .iter()
-        .filter_map(|function| {
-            let length = usize::try_from(function.size_bytes.min(4096)).ok()?;
-            Some((
-                function.svma,
-                object.code(function.file_offset, length).ok()?,
-            ))
-        })
-        .collect();
-    let avma = |address: u64| {
-        let file_offset = segments.file_offset(address)?;
-        let mut of_object = mappings
-            .executable()
-            .filter(|mapping| mapping.file == Some(object.file_id()));
-        of_object.find_map(|mapping| mapping.address_of(file_offset))
-    };
-    bridges(&code, (svma, &section))
-        .into_iter()
-        .filter_map(|(address, bridge)| Some((avma(address)?, bridge)))
-        .collect()
-}
-
-/// Opens every object that has code in the process, once, and holds it: for the allocators now,
-/// for names later, also when the process or the file is gone by then.
-fn open_objects(process: &Process, mappings: &Mappings) -> (Vec<Object>, ElfNaming) {
-    let mut naming = ElfNaming::new();
-    let mut opened: Vec<FileId> = Vec::new();
-    let mut objects = Vec::new();
-    for mapping in mappings.executable() {
-        let Some(id) = mapping.file.filter(|id| !opened.contains(id)) else {
-            continue;
-        };
-        opened.push(id);
-        match Object::open(process, mapping) {
-            Ok(object) => {
-                naming.hold(object.clone());
-                objects.push(object);
-            }
-            Err(error) => log::info!("left out: {error}"),
-        }
-    }
-    (objects, naming)
 }

@@ -2,6 +2,7 @@
 //! reads what they have counted. The only folder that imports aya. Decides nothing about what
 //! grows and names nothing.
 
+mod ages;
 mod array;
 mod attach;
 mod events;
