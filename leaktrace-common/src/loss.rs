@@ -20,7 +20,7 @@ pub enum Loss {
     FreeMissed = 5,
     /// A mapping event did not fit into the ring buffer.
     EventLost = 6,
-    /// Only the direct caller was taken, because no scratch area was free.
+    /// An allocation is counted without its stack, because no scratch area was free.
     ScratchBusy = 7,
 }
 

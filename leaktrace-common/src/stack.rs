@@ -1,12 +1,15 @@
 //! Call stacks: how they are stored, how they are hashed, and why they end.
 
-use crate::limits::MAX_FRAMES;
+use crate::limits::{MAX_FRAMES, MAX_PROCESSES};
 
-/// Index of the site that takes a process's allocations whose stack could not be stored. The
-/// first [`crate::limits::MAX_PROCESSES`] sites are these.
+/// Sites that take allocations whose stack could not be stored: one for each process and source.
+pub const SITES_WITHOUT_STACK: u32 = 2 * MAX_PROCESSES;
+
+/// Index of the site of this source that takes a process's allocations whose stack could not be
+/// stored. These are the first sites.
 #[inline(always)]
-pub const fn site_without_stack(process: u32) -> u32 {
-    process
+pub const fn site_without_stack(process: u32, source: Source) -> u32 {
+    2 * process + source as u32
 }
 
 /// Stands in a pending call that is followed but not counted (outside the wanted sizes).

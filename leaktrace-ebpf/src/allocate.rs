@@ -25,7 +25,7 @@ pub fn enter(ctx: &ProbeContext) {
     let current = match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => current,
         Ok(None) => return,
-        Err(pending::NoSlot) => return loss::count(Loss::PendingMapFull, size_bytes),
+        Err(pending::NoSlot) => return loss::count(process, Loss::PendingMapFull, size_bytes),
     };
     let counted = size_bytes >= MIN_SIZE_BYTES.load() && size_bytes <= MAX_SIZE_BYTES.load();
     let caller = site::of(&entry, process, Source::Heap, counted);
@@ -98,7 +98,7 @@ fn settle_written(current: &PendingCall, process: u32) {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(current.pointer as *const u64) } {
         Ok(address) => record(current, process, address),
-        Err(_) => loss::count(Loss::ResultUnreadable, current.size_bytes),
+        Err(_) => loss::count(process, Loss::ResultUnreadable, current.size_bytes),
     }
 }
 

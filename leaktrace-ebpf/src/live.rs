@@ -18,13 +18,13 @@ pub fn record(process: u32, address: u64, block: &LiveBlock) {
     if result == Err(EEXIST) {
         // The allocator hands out what is still in the ledger: its free was not seen.
         if let Some(old) = remove(process, address) {
-            loss::count(Loss::FreeMissed, old.size_bytes);
+            loss::count(process, Loss::FreeMissed, old.size_bytes);
             count_freed(&old);
         }
         result = LIVE.insert(key, block, u64::from(BPF_ANY));
     }
     if result.is_err() {
-        loss::count(Loss::LiveMapFull, block.size_bytes);
+        loss::count(process, Loss::LiveMapFull, block.size_bytes);
         return;
     }
     if let Some(totals) = SITE_TOTALS.get_ptr_mut(block.site) {
@@ -66,7 +66,7 @@ pub fn count_freed(block: &LiveBlock) {
 pub fn restore(process: u32, address: u64, block: &LiveBlock) {
     let key = LiveKey::new(process, address);
     if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
-        loss::count(Loss::LiveMapFull, block.size_bytes);
+        loss::count(process, Loss::LiveMapFull, block.size_bytes);
         count_freed(block);
     }
 }

@@ -30,7 +30,11 @@ pub fn enter(ctx: &ProbeContext) {
         Ok(Some(current)) => current,
         Ok(None) => return,
         Err(pending::NoSlot) => {
-            return loss::count(Loss::PendingMapFull, entry.argument(call.size_argument));
+            return loss::count(
+                process,
+                Loss::PendingMapFull,
+                entry.argument(call.size_argument),
+            );
         }
     };
     current.pointer = entry.argument(call.pointer_argument);
@@ -87,6 +91,6 @@ fn announce(current: &PendingCall, kind: EventKind, address: u64) {
         flags: current.parked.at_ns,
     };
     if !maps::send(&event) {
-        loss::count(Loss::EventLost, event.size_bytes);
+        loss::count(event.process, Loss::EventLost, event.size_bytes);
     }
 }

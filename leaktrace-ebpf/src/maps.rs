@@ -10,7 +10,7 @@ use leaktrace_common::limits;
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::{Control, ProcessState};
-use leaktrace_common::stack::{Bridge, BridgeKey, StackRecord};
+use leaktrace_common::stack::{Bridge, BridgeKey, SITES_WITHOUT_STACK, StackRecord};
 
 use crate::scratch::Scratch;
 
@@ -28,7 +28,7 @@ pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
 /// Entries of `SITE_TOTALS`: site indices are below this.
 #[unsafe(no_mangle)]
 pub static SITE_ENTRIES: Global<u32> =
-    Global::new(limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES);
+    Global::new(limits::DEFAULT_STACK_ENTRIES + SITES_WITHOUT_STACK);
 
 /// Key: always 0. Written by user space (`armed`) and programs (`next_site`).
 #[map]
@@ -69,13 +69,14 @@ pub static STACKS: HashMap<u32, StackRecord> =
 /// Key: index of a site. Atomic adds by programs, mapped into user space for reading.
 #[map]
 pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
-    limits::DEFAULT_STACK_ENTRIES + limits::MAX_PROCESSES,
+    limits::DEFAULT_STACK_ENTRIES + SITES_WITHOUT_STACK,
     BPF_F_MMAPABLE,
 );
 
-/// Key: number of a `Loss`. Atomic adds by programs, mapped into user space for reading.
+/// Key: process × `LOSS_REASONS` + number of a `Loss`. Atomic adds by programs, mapped into user space for reading.
 #[map]
-pub static LOSSES: Array<LossTotals> = Array::with_max_entries(LOSS_REASONS as u32, BPF_F_MMAPABLE);
+pub static LOSSES: Array<LossTotals> =
+    Array::with_max_entries(limits::MAX_PROCESSES * LOSS_REASONS as u32, BPF_F_MMAPABLE);
 
 /// Key: `note_index` of a process's function. Set to 1 when the probe fires first.
 #[map]

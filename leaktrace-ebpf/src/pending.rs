@@ -163,7 +163,7 @@ pub fn abandon(slot: *mut PendingCall, process: u32) {
         return;
     }
     call.stack_pointer = 0;
-    loss::count(Loss::CallAbandoned, call.size_bytes);
+    loss::count(process, Loss::CallAbandoned, call.size_bytes);
     if call.parked_address != 0 {
         live::restore(process, call.parked_address, &call.parked);
         call.parked_address = 0;

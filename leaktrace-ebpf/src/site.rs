@@ -29,16 +29,16 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
         };
     }
     let Some(area) = scratch::acquire() else {
-        loss::count(Loss::ScratchBusy, 0);
+        loss::count(process, Loss::ScratchBusy, 0);
         return Caller {
-            site: site_without_stack(process),
+            site: site_without_stack(process, source),
             return_address: walk::return_address(entry),
         };
     };
     walk::take(area, entry, process, source);
     // SAFETY: the pointer is a live map value that this walk has taken.
     let return_address = unsafe { (*area).return_address };
-    let site = find_or_store(area, process);
+    let site = find_or_store(area, process, source);
     scratch::release(area);
     Caller {
         site,
@@ -47,7 +47,7 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
 }
 
 #[inline(always)]
-fn find_or_store(area: *mut Scratch, process: u32) -> u32 {
+fn find_or_store(area: *mut Scratch, process: u32, source: Source) -> u32 {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let hash = unsafe { (*area).record.hash };
     if let Some(site) = STACK_SITES.get_ptr(hash) {
@@ -57,8 +57,8 @@ fn find_or_store(area: *mut Scratch, process: u32) -> u32 {
     match store(area, hash) {
         Some(site) => site,
         None => {
-            loss::count(Loss::StackMapFull, 0);
-            site_without_stack(process)
+            loss::count(process, Loss::StackMapFull, 0);
+            site_without_stack(process, source)
         }
     }
 }

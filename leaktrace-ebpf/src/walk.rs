@@ -136,7 +136,12 @@ unsafe extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
 fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
     let at = walk.frame_pointer;
     if at == 0 {
-        return Some(StackEnd::Complete);
+        // The first code of a thread clears the register, and the frames above it have saved that.
+        // At the entry itself a zero is only what a caller without frame pointers left there.
+        return Some(match walk.record.depth {
+            0 | 1 => StackEnd::NoFramePointer,
+            _ => StackEnd::Complete,
+        });
     }
     if at <= walk.floor || at - walk.floor > MAX_STACK_SPAN_BYTES || at & 7 != 0 {
         return Some(StackEnd::NoFramePointer);
@@ -148,6 +153,7 @@ fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
         return Some(StackEnd::Complete);
     }
     if !is_code(walk, address) {
+        process::note_unknown_code(u32::from(walk.record.process));
         return Some(StackEnd::NoMapping);
     }
     if !push(walk, address) {

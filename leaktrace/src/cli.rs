@@ -154,9 +154,16 @@ pub enum Format {
     Json,
 }
 
+/// Longer times are mistakes, and do not fit the clock.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "write a number and a unit, such as 500ms, 10s, 5m or 1h".to_owned())
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| "write a number and a unit, such as 500ms, 10s, 5m or 1h".to_owned())?;
+    match duration {
+        duration if duration <= LONGEST => Ok(duration),
+        _ => Err("it can be at most 10 years".to_owned()),
+    }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -238,6 +245,15 @@ mod tests {
         let cli = Cli::try_parse_from(["leaktrace", "-p", "1", "-p", "2", "-i", "500ms"]).unwrap();
         assert_eq!(cli.trace.pids, [1, 2]);
         assert_eq!(cli.trace.interval, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn times_that_no_clock_holds_are_refused() {
+        for option in ["-i", "-d", "--older"] {
+            assert!(
+                Cli::try_parse_from(["leaktrace", "-p", "1", option, "500000000000y"]).is_err()
+            );
+        }
     }
 
     #[test]

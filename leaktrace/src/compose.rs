@@ -170,17 +170,11 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     let snapshot = material.snapshot;
     let heap = snapshot.totals(Source::Heap);
     let mut notices = Vec::new();
-    if heap.allocated_count == 0 && snapshot.unmatched_frees == 0 {
-        notices.push(format!(
-            "no allocation was seen in {:.1} s: the process is idle, or it allocates with functions \
-             that are not probed (-v lists the probes)",
-            snapshot.elapsed.as_secs_f64(),
-        ));
-    } else if heap.allocated_count == 0 && !material.filtered {
-        notices.push(format!(
-            "{} blocks were freed and none allocated: all were allocated before leaktrace was started",
-            snapshot.unmatched_frees,
-        ));
+    let lost = [Loss::LiveMapFull, Loss::PendingMapFull]
+        .iter()
+        .any(|reason| snapshot.losses.get(*reason).count > 0);
+    if heap.allocated_count == 0 && !material.filtered && !lost {
+        notices.push(nothing_allocated(snapshot));
     }
     if material.filtered {
         notices.push("only allocations of the sizes and ages asked for are counted".to_owned());
@@ -210,4 +204,19 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         ));
     }
     notices
+}
+
+fn nothing_allocated(snapshot: &Snapshot) -> String {
+    let seconds = snapshot.elapsed.as_secs_f64();
+    match snapshot.unmatched_frees {
+        0 => format!(
+            "no allocation was seen in {seconds:.1} s: the process is idle, or it allocates with \
+             functions that are not probed (-v lists the probes)"
+        ),
+        frees => format!(
+            "{frees} blocks were freed and no allocation was seen in {seconds:.1} s: they were \
+             allocated before leaktrace was started, or by functions that are not probed (-v lists \
+             the probes)"
+        ),
+    }
 }

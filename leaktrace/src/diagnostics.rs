@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::export::sanitize::plain;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// Writes each message as one line.
@@ -36,7 +37,8 @@ impl Log for StandardError {
             } else {
                 ""
             };
-            let _ = writeln!(std::io::stderr(), "leaktrace: {side}{}", record.args());
+            let text = record.args().to_string();
+            let _ = writeln!(std::io::stderr(), "leaktrace: {side}{}", plain(&text));
         }
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use leaktrace::cli::{Cli, Command};
+use leaktrace::export::sanitize::plain;
 use leaktrace::preflight::Preflight;
 use leaktrace::run::{self, Outcome};
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // One line, whatever the layers below have said.
             let line = without_error_numbers(&format!("{error:#}").replace('\n', " "));
-            let _ = writeln!(std::io::stderr(), "leaktrace: {line}");
+            let _ = writeln!(std::io::stderr(), "leaktrace: {}", plain(&line));
             ExitCode::FAILURE
         }
     }

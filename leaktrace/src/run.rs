@@ -52,8 +52,6 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<Outcome> {
 }
 
 async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
-    // Signals first: from here on Ctrl-C ends a session in order, with its final report.
-    let mut signals = Signals::new()?;
     if let Some(reason) = Preflight::check().error_for_tracing() {
         anyhow::bail!("{reason}");
     }
@@ -63,6 +61,9 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     for target in &mut targets {
         target.attach(&mut session, !args.no_mmap)?;
     }
+    // From here on a signal ends the session in order, with its final report. Before, it just
+    // ends the program, and the kernel takes the probes out.
+    let mut signals = Signals::new()?;
     session.arm();
     for target in &mut targets {
         target.armed();
@@ -73,6 +74,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         seq: 0,
         started: Instant::now(),
         last_reading: Duration::ZERO,
+        last_to_end: None,
     };
     output.start(&watch.start_line(), args)?;
     let ended = watch
@@ -112,6 +114,8 @@ struct Watch<'a> {
     started: Instant,
     /// Time from the start to the last reading.
     last_reading: Duration,
+    /// Index of the target whose end was the session's.
+    last_to_end: Option<usize>,
 }
 
 impl Watch<'_> {
@@ -146,12 +150,15 @@ impl Watch<'_> {
         };
         tokio::pin!(end);
         let events = watch_fd(session.events_fd())?;
-        let exits = self.exit_fds()?;
+        let mut exits = self.exits()?;
         loop {
             tokio::select! {
                 biased;
                 () = signals.next() => return Ok(EndReason::Interrupted),
-                () = all_readable(&exits) => return Ok(EndReason::TargetExited),
+                () = exits.all() => {
+                    self.last_to_end = exits.ended.last().copied();
+                    return Ok(EndReason::TargetExited);
+                }
                 () = &mut end => return Ok(EndReason::Duration),
                 ready = events.readable() => {
                     let mut ready = ready.context("failed to wait for mapping events")?;
@@ -165,11 +172,16 @@ impl Watch<'_> {
         }
     }
 
-    fn exit_fds(&self) -> anyhow::Result<Vec<AsyncFd<OwnedFd>>> {
-        self.targets
+    fn exits(&self) -> anyhow::Result<Exits> {
+        let fds: anyhow::Result<_> = self
+            .targets
             .iter()
             .map(|target| watch_fd(target.pidfd()))
-            .collect()
+            .collect();
+        Ok(Exits {
+            fds: fds?,
+            ended: Vec::new(),
+        })
     }
 
     fn is_due(&self, reading: Duration) -> bool {
@@ -252,7 +264,8 @@ impl Watch<'_> {
         if reason != EndReason::TargetExited {
             return end;
         }
-        let Some(target) = self.targets.last() else {
+        let last = self.last_to_end.and_then(|index| self.targets.get(index));
+        let Some(target) = last else {
             return end;
         };
         end.pid = Some(target.pid());
@@ -288,7 +301,12 @@ impl Signals {
             SignalKind::terminate(),
             SignalKind::hangup(),
         ];
-        let list: io::Result<Vec<Signal>> = kinds.into_iter().map(signal).collect();
+        // What was ignored at the start stays ignored: nohup, and jobs in the background.
+        let list: io::Result<Vec<Signal>> = kinds
+            .into_iter()
+            .filter(|kind| !is_ignored(*kind))
+            .map(signal)
+            .collect();
         Ok(Self {
             list: list.context("failed to catch signals")?,
         })
@@ -309,6 +327,14 @@ impl Signals {
     }
 }
 
+fn is_ignored(kind: SignalKind) -> bool {
+    // SAFETY: all zeros is a value of this C structure.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: asks for the present action and changes none.
+    let asked = unsafe { libc::sigaction(kind.as_raw_value(), std::ptr::null(), &raw mut action) };
+    asked == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Waits on a copy of the descriptor, so that it cannot be closed while it is waited for.
 fn watch_fd(fd: BorrowedFd<'_>) -> anyhow::Result<AsyncFd<OwnedFd>> {
     let copy = fd
@@ -321,11 +347,26 @@ fn watch_fd(fd: BorrowedFd<'_>) -> anyhow::Result<AsyncFd<OwnedFd>> {
         .context("failed to wait for a descriptor")
 }
 
-/// Returns when every one of these is readable. Readiness is not cleared: a pidfd stays readable.
-async fn all_readable(fds: &[AsyncFd<OwnedFd>]) {
-    for fd in fds {
-        if fd.readable().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+/// The ends of the targets, in the order in which they came.
+struct Exits {
+    fds: Vec<AsyncFd<OwnedFd>>,
+    ended: Vec<usize>,
+}
+
+impl Exits {
+    /// Returns when every target has ended. Readiness is not cleared: a pidfd stays readable.
+    async fn all(&mut self) {
+        std::future::poll_fn(|context| {
+            for (index, fd) in self.fds.iter().enumerate() {
+                if !self.ended.contains(&index) && fd.poll_read_ready(context).is_ready() {
+                    self.ended.push(index);
+                }
+            }
+            match self.ended.len() == self.fds.len() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
     }
 }

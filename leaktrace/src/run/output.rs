@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::cli::{Format, TraceArgs};
+use crate::export::sanitize::plain;
 use crate::export::{file, flamegraph, folded, json, messages, text};
 use crate::report::{End, Line, Report, Start};
 
@@ -127,8 +128,10 @@ impl Output {
 
     fn say(&self, text: &str) {
         if !self.quiet {
+            // Paths and names in it are the target's: they must not steer the terminal.
+            let lines = text.lines().map(|line| plain(line).into_owned() + "\n");
             // Nobody is left to tell when standard error is gone.
-            let _ = io::stderr().write_all(text.as_bytes());
+            let _ = io::stderr().write_all(lines.collect::<String>().as_bytes());
         }
     }
 }

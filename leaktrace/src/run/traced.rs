@@ -241,7 +241,7 @@ impl Traced {
                 .with_context(|| format!("failed to read what process {} holds", self.pid()))?,
             unmatched_frees: session.unmatched_frees(self.index),
             reserved_bytes: session.reserved_bytes(self.index),
-            losses: session.losses(),
+            losses: session.losses(self.index),
             rss_bytes: self.process.rss_bytes(),
             mappings: Arc::clone(&self.mappings),
         };

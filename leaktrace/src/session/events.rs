@@ -1,7 +1,7 @@
 //! Takes mapping events from the ring buffer, in order, into the ledgers of their processes.
 
 use leaktrace_common::event::Event;
-use leaktrace_common::loss::Loss;
+use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
 use super::Session;
 use crate::target::Mappings;
@@ -20,7 +20,11 @@ impl Session {
     /// Whether mapping events were lost since this was asked last; then the ledger of each
     /// process has to be compared with its mappings ([`Session::reconcile_mapped`]).
     pub fn mapping_events_lost(&mut self) -> bool {
-        let lost = self.losses.read(Loss::EventLost as usize).count;
+        let processes = 0..self.mapped.len();
+        let reason = Loss::EventLost as usize;
+        let lost = processes
+            .map(|process| self.losses.read(process * LOSS_REASONS + reason).count)
+            .sum();
         std::mem::replace(&mut self.events_lost_seen, lost) != lost
     }
 

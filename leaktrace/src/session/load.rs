@@ -10,6 +10,7 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 use leaktrace_common::limits;
 use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::process::Control;
+use leaktrace_common::stack::SITES_WITHOUT_STACK;
 
 use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
@@ -97,7 +98,7 @@ impl Session {
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
         let offset = kernel::task_exit_code_offset();
         control.update(0, |control| {
-            control.next_site = limits::MAX_PROCESSES;
+            control.next_site = SITES_WITHOUT_STACK;
             control.task_exit_code_offset = offset.unwrap_or(0);
         });
         Ok(Self {
@@ -107,7 +108,11 @@ impl Session {
             control,
             processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
             totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
-            losses: mapped_array(&ebpf, "LOSSES", LOSS_REASONS)?,
+            losses: mapped_array(
+                &ebpf,
+                "LOSSES",
+                LOSS_REASONS * limits::MAX_PROCESSES as usize,
+            )?,
             hits: mapped_array(
                 &ebpf,
                 "PROBE_HITS",
@@ -115,7 +120,7 @@ impl Session {
             )?,
             events: event_buffer(&mut ebpf)?,
             ebpf,
-            stacks: vec![None; limits::MAX_PROCESSES as usize],
+            stacks: vec![None; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
             mapped: Vec::new(),
             events_lost_seen: 0,
@@ -154,9 +159,9 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         })
 }
 
-/// A site for every stack, and one a process for what has no stack.
+/// A site for every stack, and those for what has no stack.
 fn site_entries(sizes: Sizes) -> u32 {
-    sizes.stacks.saturating_add(limits::MAX_PROCESSES)
+    sizes.stacks.saturating_add(SITES_WITHOUT_STACK)
 }
 
 fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -15,6 +15,13 @@ const MREMAP_DONTUNMAP: u64 = 4;
 const PROT_NONE: u64 = 0;
 const MAP_NORESERVE: u64 = 0x4000;
 
+/// A thread's stack: set aside without access, and made accessible right after.
+const MAP_STACK: u64 = 0x20000;
+
+/// Threads whose last munmap is remembered, and for how long at least when there are more.
+const MAX_ANNOUNCED: usize = 1024;
+const ANNOUNCED_FOR_NS: u64 = 1_000_000_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     end: u64,
@@ -30,13 +37,29 @@ struct Origin {
     reserved: bool,
 }
 
+/// What one call has taken away.
+#[derive(Debug, Default)]
+struct Announced {
+    at_ns: u64,
+    taken: Vec<Taken>,
+}
+
+/// A piece that was taken away, with what is needed to put it back.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    start: u64,
+    piece: Piece,
+    site: u32,
+    reserved: bool,
+}
+
 /// Which addresses are mapped by which site.
 #[derive(Debug, Default)]
 pub(super) struct MappedLedger {
     pieces: BTreeMap<u64, Piece>,
     origins: HashMap<u64, Origin>,
     /// What a call of a thread has taken away that may yet turn out to have failed.
-    announced: HashMap<u32, Vec<(u64, Piece)>>,
+    announced: HashMap<u32, Announced>,
     totals: HashMap<u32, Totals>,
     next_mapping: u64,
 }
@@ -47,17 +70,16 @@ impl MappedLedger {
         let length = page_align(event.size_bytes);
         let kind = event.kind;
         if kind == EventKind::Mapped as u32 {
-            let reserved = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
+            let set_aside = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
+            let reserved = set_aside && event.flags & MAP_STACK == 0;
             self.map(event.address, length, event.site, reserved);
         } else if kind == EventKind::Unmapping as u32 {
-            let taken = self.cut(event.address, length);
-            self.announced.insert(event.tid, taken);
+            self.announce(event, length);
         } else if kind == EventKind::Remapping as u32 {
-            let taken = self.cut(event.address, page_align(event.old_size_bytes));
-            self.announced.insert(event.tid, taken);
+            self.announce(event, page_align(event.old_size_bytes));
         } else if kind == EventKind::StillMapped as u32 {
-            for (start, piece) in self.announced.remove(&event.tid).unwrap_or_default() {
-                self.put_back(start, piece);
+            for taken in self.announced.remove(&event.tid).unwrap_or_default().taken {
+                self.put_back(taken);
             }
         } else if kind == EventKind::Remapped as u32 {
             self.remapped(event, length);
@@ -125,15 +147,12 @@ impl MappedLedger {
     /// The old range keeps its site: growing or moving a mapping is not a new one. What it has
     /// grown by counts for the same site.
     fn remapped(&mut self, event: &Event, length: u64) {
-        let taken = self.announced.remove(&event.tid).unwrap_or_default();
+        let taken = self.announced.remove(&event.tid).unwrap_or_default().taken;
         let old_length = page_align(event.old_size_bytes);
-        let site = taken
-            .first()
-            .and_then(|(_, piece)| self.origins.get(&piece.mapping))
-            .map(|origin| (origin.site, origin.reserved));
+        let site = taken.first().map(|taken| (taken.site, taken.reserved));
         if event.flags & MREMAP_DONTUNMAP != 0 || old_length == 0 {
-            for (start, piece) in taken {
-                self.put_back(start, piece);
+            for taken in taken {
+                self.put_back(taken);
             }
         }
         // A range that was mapped before the session stays out of the ledger.
@@ -142,8 +161,24 @@ impl MappedLedger {
         }
     }
 
+    /// Takes a range away, and keeps what was in it until the thread's call is known to have
+    /// succeeded. Success sends no event, so what is old is dropped when it becomes much.
+    fn announce(&mut self, event: &Event, length: u64) {
+        let taken = self.cut(event.address, length);
+        if self.announced.len() >= MAX_ANNOUNCED {
+            let latest_ns = event.at_ns.saturating_sub(ANNOUNCED_FOR_NS);
+            self.announced
+                .retain(|_, announced| announced.at_ns >= latest_ns);
+        }
+        let announced = Announced {
+            at_ns: event.at_ns,
+            taken,
+        };
+        self.announced.insert(event.tid, announced);
+    }
+
     /// Takes a range out of the ledger and returns the pieces that were in it.
-    fn cut(&mut self, start: u64, length: u64) -> Vec<(u64, Piece)> {
+    fn cut(&mut self, start: u64, length: u64) -> Vec<Taken> {
         let end = start.saturating_add(length);
         let touched: Vec<(u64, Piece)> = self
             .pieces
@@ -168,36 +203,46 @@ impl MappedLedger {
                 self.pieces.insert(end, piece);
             }
             let (from, to) = (piece_start.max(start), piece.end.min(end));
-            self.count_taken(piece.mapping, to - from);
-            taken.push((from, Piece { end: to, ..piece }));
+            let Some(origin) = self.count_taken(piece.mapping, to - from) else {
+                continue;
+            };
+            taken.push(Taken {
+                start: from,
+                piece: Piece { end: to, ..piece },
+                site: origin.site,
+                reserved: origin.reserved,
+            });
         }
         taken
     }
 
-    fn count_taken(&mut self, mapping: u64, bytes: u64) {
-        let Some(origin) = self.origins.get_mut(&mapping) else {
-            return;
-        };
+    fn count_taken(&mut self, mapping: u64, bytes: u64) -> Option<Origin> {
+        let origin = self.origins.get_mut(&mapping)?;
         origin.left_bytes -= bytes;
+        let origin = *origin;
         let totals = self.totals.entry(origin.site).or_default();
         totals.freed_bytes += bytes;
         if origin.left_bytes == 0 {
             totals.freed_count += 1;
+            self.origins.remove(&mapping);
         }
+        Some(origin)
     }
 
-    fn put_back(&mut self, start: u64, piece: Piece) {
-        let Some(origin) = self.origins.get_mut(&piece.mapping) else {
-            return;
-        };
-        let bytes = piece.end - start;
-        let totals = self.totals.entry(origin.site).or_default();
+    fn put_back(&mut self, taken: Taken) {
+        let bytes = taken.piece.end - taken.start;
+        let totals = self.totals.entry(taken.site).or_default();
         totals.freed_bytes -= bytes;
-        if origin.left_bytes == 0 {
+        let origin = self.origins.entry(taken.piece.mapping).or_insert_with(|| {
             totals.freed_count -= 1;
-        }
+            Origin {
+                site: taken.site,
+                left_bytes: 0,
+                reserved: taken.reserved,
+            }
+        });
         origin.left_bytes += bytes;
-        self.pieces.insert(start, piece);
+        self.pieces.insert(taken.start, taken.piece);
     }
 }
 

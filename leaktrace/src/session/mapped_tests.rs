@@ -143,3 +143,25 @@ fn addresses_that_are_only_set_aside_are_told_apart() {
     unmap(&mut ledger, 0x50000, 4 * PAGE);
     assert_eq!(ledger.reserved_bytes(), 5 * PAGE);
 }
+
+#[test]
+fn mappings_that_come_and_go_leave_nothing_behind() {
+    let mut ledger = MappedLedger::default();
+    for round in 0..5_000u64 {
+        let tid = u32::try_from(round).unwrap_or(0);
+        let at_ns = round * 10_000_000;
+        ledger.apply(&Event {
+            tid,
+            at_ns,
+            ..event(EventKind::Mapped, 0x10000, PAGE)
+        });
+        ledger.apply(&Event {
+            tid,
+            at_ns,
+            ..event(EventKind::Unmapping, 0x10000, PAGE)
+        });
+    }
+    assert_eq!(live(&ledger), (0, 0));
+    assert!(ledger.origins.is_empty() && ledger.pieces.is_empty());
+    assert!(ledger.announced.len() <= MAX_ANNOUNCED);
+}

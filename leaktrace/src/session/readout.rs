@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::SiteTotals;
 use leaktrace_common::limits::{MAX_FRAMES, MAX_MAPPINGS, MAX_PROCESSES};
+use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{
@@ -66,8 +67,11 @@ impl Session {
         });
         self.mapped.push(MappedLedger::default());
         let index = u16::try_from(index)?;
-        let without_stack = site_without_stack(u32::from(index)) as usize;
-        self.stacks[without_stack] = Some((index, Arc::new(no_stack(index))));
+        for source in [Source::Heap, Source::Mmap] {
+            let without_stack = site_without_stack(u32::from(index), source);
+            let stack = Arc::new(no_stack(without_stack, source));
+            self.stacks[without_stack as usize] = Some((index, stack));
+        }
         self.set_mappings(index, mappings)?;
         Ok(index)
     }
@@ -80,15 +84,7 @@ impl Session {
     /// When the kernel refuses.
     pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
         let mut table = Box::new(MappingTable::EMPTY);
-        // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
-        let user = mappings
-            .executable()
-            .filter(|mapping| mapping.end < 1 << 63);
-        for (index, mapping) in user.take(MAX_MAPPINGS).enumerate() {
-            table.starts[index] = mapping.start;
-            table.ends[index] = mapping.end;
-            table.count += 1;
-        }
+        fill(&mut table, mappings);
         let trampoline = mappings
             .iter()
             .find(|mapping| mapping.path == Path::new("[uprobes]"))
@@ -101,7 +97,6 @@ impl Session {
         )?;
         tables.set(u32::from(process) * 2 + unused, *table, 0)?;
         self.processes.update(usize::from(process), |state| {
-            state.mapping_missed = 0;
             if let Some(trampoline) = trampoline {
                 state.trampoline = trampoline;
             }
@@ -141,9 +136,16 @@ impl Session {
         Ok(())
     }
 
-    /// Whether code was seen to run outside the known mappings of a process.
+    /// Whether code was seen to run outside the known mappings of a process since this was asked
+    /// last.
     pub fn mappings_are_old(&self, process: u16) -> bool {
-        self.processes.read(usize::from(process)).mapping_missed != 0
+        let place = usize::from(process);
+        let missed = self.processes.read(place).mapping_missed != 0;
+        if missed {
+            self.processes
+                .update(place, |state| state.mapping_missed = 0);
+        }
+        missed
     }
 
     /// How the process ended, once it has and if the kernel's types are known.
@@ -172,9 +174,10 @@ impl Session {
             .map_or(0, MappedLedger::reserved_bytes)
     }
 
-    /// What was lost so far.
-    pub fn losses(&self) -> Losses {
-        let totals: Vec<_> = (0..self.losses.len())
+    /// What was lost of a process so far.
+    pub fn losses(&self, process: u16) -> Losses {
+        let first = usize::from(process) * LOSS_REASONS;
+        let totals: Vec<_> = (first..first + LOSS_REASONS)
             .map(|reason| self.losses.read(reason))
             .collect();
         Losses::new(&totals)
@@ -275,10 +278,10 @@ impl Session {
     }
 }
 
-fn no_stack(process: u16) -> Stack {
+fn no_stack(site: u32, source: Source) -> Stack {
     Stack {
-        id: u64::from(process),
-        source: Source::Heap,
+        id: u64::from(site),
+        source,
         end: StackEnd::Unreadable,
         frames: Vec::new(),
     }
@@ -291,5 +294,40 @@ fn decode(record: &StackRecord) -> Stack {
         source: Source::from_number(u32::from(record.source)),
         end: StackEnd::from_number(u32::from(record.end)),
         frames: record.frames[..depth].to_vec(),
+    }
+}
+
+/// Neighbours become one range; if there are still too many, ranges of files come first, because
+/// code that was made at run time is rarely what allocates.
+fn fill(table: &mut MappingTable, mappings: &Mappings) {
+    // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
+    let user = mappings
+        .executable()
+        .filter(|mapping| mapping.end < 1 << 63);
+    let mut ranges: Vec<(u64, u64, bool)> = Vec::new();
+    for mapping in user {
+        let of_file = mapping.file.is_some();
+        match ranges.last_mut() {
+            Some(last) if last.1 == mapping.start => {
+                last.1 = mapping.end;
+                last.2 |= of_file;
+            }
+            _ => ranges.push((mapping.start, mapping.end, of_file)),
+        }
+    }
+    if ranges.len() > MAX_MAPPINGS {
+        log::warn!(
+            "{} ranges of code, more than the {MAX_MAPPINGS} that are known to the stack walk: \
+             stacks through the others are cut",
+            ranges.len(),
+        );
+        ranges.sort_by_key(|(start, _, of_file)| (!of_file, *start));
+        ranges.truncate(MAX_MAPPINGS);
+        ranges.sort_unstable();
+    }
+    for (index, (start, end, _)) in ranges.into_iter().enumerate() {
+        table.starts[index] = start;
+        table.ends[index] = end;
+        table.count += 1;
     }
 }

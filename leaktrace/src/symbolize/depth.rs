@@ -10,6 +10,9 @@ const MAX_OBJECT_BYTES: u64 = 2 << 30;
 /// Debug information is not inflated to more than this.
 const MAX_INFLATED_BYTES: u64 = 1 << 30;
 
+/// The most that deflate packs: 258 bytes into two bits.
+const MAX_DEFLATE_RATIO: u64 = 1032;
+
 /// Sections that make blazesym open another file. An empty list of debug directories does not stop
 /// it: the directory of the object counts as one, and an absolute name replaces it. What is opened
 /// there is a file of this machine, not of the target, or a FIFO that never answers.
@@ -41,7 +44,11 @@ impl Depth {
         }
         let inflated_bytes = sections
             .iter()
-            .filter_map(|section| section.inflated_bytes)
+            .filter_map(|section| {
+                let stated = section.inflated_bytes?;
+                // blazesym takes the stated size for a hint and inflates to the end.
+                Some(stated.max(section.size_bytes.saturating_mul(MAX_DEFLATE_RATIO)))
+            })
             .fold(0, u64::saturating_add);
         let links = sections
             .iter()

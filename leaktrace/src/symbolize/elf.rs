@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
+use super::demangle::demangle;
 use super::depth::Depth;
 use super::{Frame, Naming};
 use crate::target::{FileId, Mapping, Mappings, Object, Segments};
@@ -162,7 +163,7 @@ fn symbolizer() -> Symbolizer {
         .enable_auto_reload(false)
         .enable_code_info(true)
         .enable_inlined_fns(true)
-        .enable_demangling(true)
+        .enable_demangling(false)
         .set_debug_dirs(Some(std::iter::empty::<&str>()))
         .build()
 }
@@ -230,7 +231,7 @@ fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
     let inlined = symbol.inlined.iter().rev().map(|function| {
         let (file, line) = place(function.code_info.as_ref());
         Name {
-            function: Some(function.name.to_string()),
+            function: Some(demangle(&function.name)),
             file,
             line,
             inlined: true,
@@ -239,7 +240,7 @@ fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
     });
     let (file, line) = place(symbol.code_info.as_deref());
     let outer = Name {
-        function: Some(symbol.name.to_string()),
+        function: Some(demangle(&symbol.name)),
         offset: Some(offset),
         file,
         line,

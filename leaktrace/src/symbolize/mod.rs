@@ -1,6 +1,7 @@
 //! Raw frames → names, for the stacks that are reported and for no others. A frame that has no
 //! name stays `module+0xoffset`; nothing is guessed.
 
+mod demangle;
 mod depth;
 mod elf;
 mod frame;

@@ -53,6 +53,15 @@ pub enum TargetError {
         /// The pid asked for.
         pid: u32,
     },
+    /// Its main thread has ended, others run on: /proc shows nothing of such a process.
+    #[error(
+        "the main thread of process {pid} has ended while others run on; such a process cannot be \
+         traced yet, start leaktrace before its main thread ends"
+    )]
+    MainThreadGone {
+        /// The pid asked for.
+        pid: u32,
+    },
     /// leaktrace itself.
     #[error("process {pid} is leaktrace itself; choose another process")]
     Myself {
@@ -112,6 +121,7 @@ impl Process {
         let pidfd = open_pidfd(pid)?;
         let status = read(pid, "status")?;
         match field(&status, "State:").and_then(|state| state.chars().next()) {
+            Some('Z') if other_threads_run(pid) => return Err(TargetError::MainThreadGone { pid }),
             Some('Z') => return Err(TargetError::Zombie { pid }),
             Some('X') => return Err(TargetError::Exited { pid }),
             _ => {}
@@ -243,6 +253,10 @@ fn executable(pid: u32) -> Option<PathBuf> {
         .into_vec();
     let name = link.strip_suffix(b" (deleted)").unwrap_or(&link).to_vec();
     Some(OsString::from_vec(name).into())
+}
+
+fn other_threads_run(pid: u32) -> bool {
+    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
 }
 
 fn open_pidfd(pid: u32) -> Result<OwnedFd, TargetError> {
