@@ -96,3 +96,13 @@ fn mappings_that_did_not_fit_into_the_buffer_are_said_to_be_lost() {
         traced.report.mapped_bytes()
     );
 }
+
+#[test]
+fn mappings_whose_stack_does_not_fit_are_still_counted() {
+    let traced = trace_with(&Program::c("mmap_cases.c"), &[], &["--max-stacks", "1"]);
+    assert!(traced.report.loss("stack_map_full") > 0);
+    assert_eq!(
+        traced.report.mapped_bytes(),
+        traced.truth.number("mapped_bytes")
+    );
+}
