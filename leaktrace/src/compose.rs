@@ -33,6 +33,8 @@ pub struct Material<'a> {
     pub filtered: bool,
     /// Sites that could not be named because their object could not be read.
     pub naming_failures: u64,
+    /// Whether the process has executed another program since the start.
+    pub replaced: bool,
 }
 
 /// Makes a report that lists `top` sites (0: all).
@@ -175,6 +177,13 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         .any(|reason| snapshot.losses.get(*reason).count > 0);
     if heap.allocated_count == 0 && !material.filtered && !lost {
         notices.push(nothing_allocated(snapshot));
+    }
+    if material.replaced {
+        notices.push(
+            "the process has executed another program: what the old one held is gone, and still \
+             counted here; start leaktrace again"
+                .to_owned(),
+        );
     }
     if material.filtered {
         notices.push("only allocations of the sizes and ages asked for are counted".to_owned());

@@ -32,6 +32,8 @@ pub(super) struct Traced {
     rss_at_start_bytes: Option<u64>,
     latest: Snapshot,
     mappings_traced: bool,
+    stack_at_start: Option<u64>,
+    replaced: bool,
 }
 
 /// Looks at every target before anything is loaded, so that a wrong pid costs nothing.
@@ -81,6 +83,8 @@ impl Traced {
             rss_at_start_bytes: None,
             latest,
             mappings_traced: false,
+            stack_at_start: None,
+            replaced: false,
         })
     }
 
@@ -146,6 +150,7 @@ impl Traced {
     /// Notes where the process stands when counting begins.
     pub(super) fn armed(&mut self) {
         self.rss_at_start_bytes = self.process.rss_bytes();
+        self.stack_at_start = self.process.stack_start();
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -245,6 +250,8 @@ impl Traced {
             rss_bytes: self.process.rss_bytes(),
             mappings: Arc::clone(&self.mappings),
         };
+        let stack = self.process.stack_start();
+        self.replaced |= stack.is_some() && stack != self.stack_at_start;
         self.tracker.observe(&self.latest);
         Ok(())
     }
@@ -288,6 +295,7 @@ impl Traced {
             mappings_traced: self.mappings_traced,
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             naming_failures: self.naming.failures(),
+            replaced: self.replaced,
         };
         compose::report(&material, order, top, &mut self.naming)
     }

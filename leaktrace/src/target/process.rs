@@ -204,6 +204,20 @@ impl Process {
         (pages > 0 && !self.has_exited()).then(|| pages * rustix::param::page_size() as u64)
     }
 
+    /// Where the main thread's stack begins: another address after an exec, as the kernel places
+    /// each program's stack at random. Absent when the process has ended.
+    pub fn stack_start(&self) -> Option<u64> {
+        // Field 28 of proc_pid_stat(5); the name in parentheses, field 2, may hold anything.
+        let stat = read(self.pid, "stat").ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        fields
+            .split_whitespace()
+            .nth(25)?
+            .parse()
+            .ok()
+            .filter(|start| *start != 0)
+    }
+
     /// The number behind `Seccomp:`: 0 when no filter is in force.
     pub fn seccomp_mode(&self) -> u32 {
         self.status_number("Seccomp:")
