@@ -18,7 +18,8 @@ pub enum Loss {
     CallAbandoned = 4,
     /// A block was handed out again although its free was not seen; it was taken as freed then.
     FreeMissed = 5,
-    /// A mapping event did not fit into the ring buffer.
+    /// A change of mappings was not followed: its event did not fit into the ring buffer, or its
+    /// thread had no slot for pending calls.
     EventLost = 6,
     /// An allocation is counted without its stack, because no scratch area was free.
     ScratchBusy = 7,

@@ -29,12 +29,9 @@ pub fn enter(ctx: &ProbeContext) {
     let current = match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => current,
         Ok(None) => return,
+        // Not as a pending call: it may be an allocator's own, whose call is lost already.
         Err(pending::NoSlot) => {
-            return loss::count(
-                process,
-                Loss::PendingMapFull,
-                entry.argument(call.size_argument),
-            );
+            return loss::count(process, Loss::EventLost, entry.argument(call.size_argument));
         }
     };
     current.pointer = entry.argument(call.pointer_argument);

@@ -74,8 +74,7 @@ fn blocks_whose_stack_does_not_fit_are_still_counted() {
 #[test]
 fn calls_of_threads_without_a_slot_are_lost_by_count() {
     let arguments = ["8", "1000", "32"];
-    // Without a slot nobody can tell that malloc made a mapping for itself: leave those calls out.
-    let options = ["--max-pending", "1", "--no-mmap"];
+    let options = ["--max-pending", "1"];
     let traced = trace_with(&Program::c("thread_leaks.c"), &arguments, &options);
     let live = traced.report.total("live_count");
     let lost = traced.report.loss("pending_map_full");
