@@ -75,6 +75,12 @@ impl Call {
             | (self.process as u64) << 48
     }
 
+    /// The same call of another process.
+    #[inline(always)]
+    pub const fn of_process(self, process: u16) -> Self {
+        Self { process, ..self }
+    }
+
     /// Unpacks an attach cookie.
     #[inline(always)]
     pub const fn from_cookie(cookie: u64) -> Self {

@@ -17,6 +17,9 @@ pub enum EventKind {
     /// mremap returned: the announced range is now at `address` with `size_bytes`; `site` is the
     /// site of the mremap call.
     Remapped = 5,
+    /// The table of processes has a new entry: `process`, made by a fork or an exec. Only wakes
+    /// user space; the table says all.
+    NewProcess = 6,
 }
 
 /// One event.

@@ -7,8 +7,9 @@ pub const MAX_FRAMES: usize = 126;
 /// Executable mappings of one process that the stack walk knows.
 pub const MAX_MAPPINGS: usize = 1024;
 
-/// Processes that one session can trace at the same time.
-pub const MAX_PROCESSES: u32 = 64;
+/// Processes of one session, those that have ended and each program that an exec has started
+/// included.
+pub const MAX_PROCESSES: u32 = 256;
 
 /// Functions of one process whose first call is noted; a power of two.
 pub const NOTED_FUNCTIONS: u32 = 64;

@@ -23,10 +23,13 @@ pub enum Loss {
     EventLost = 6,
     /// An allocation is counted without its stack, because no scratch area was free.
     ScratchBusy = 7,
+    /// A forked child, or the program that an exec started, is not counted: the table of
+    /// processes was full.
+    ProcessTableFull = 8,
 }
 
 /// How many reasons there are.
-pub const LOSS_REASONS: usize = 8;
+pub const LOSS_REASONS: usize = 9;
 
 impl Loss {
     /// Every reason, in the order of their numbers.
@@ -39,6 +42,7 @@ impl Loss {
         Self::FreeMissed,
         Self::EventLost,
         Self::ScratchBusy,
+        Self::ProcessTableFull,
     ];
 
     /// The name that reports use.
@@ -52,6 +56,7 @@ impl Loss {
             Self::FreeMissed => "free_missed",
             Self::EventLost => "event_lost",
             Self::ScratchBusy => "scratch_busy",
+            Self::ProcessTableFull => "process_table_full",
         }
     }
 }

@@ -27,8 +27,42 @@ pub struct ProcessState {
     pub exit_code: u32,
     /// Set when a frame was outside all known executable mappings: user space should look again.
     pub mapping_missed: u32,
+    /// Index of the process's first epoch. An exec replaces the program and starts another epoch,
+    /// which has an index of its own.
+    pub first: u32,
+    /// In the first epoch's entry: index of the present epoch, to which hits count;
+    /// [`NO_PROCESS`] when the table had no room for it.
+    pub present: u32,
+    /// In the first epoch's entry: index of the epoch whose probes count. Those of the epoch
+    /// before may still be in place, and fire too.
+    pub probes_of: u32,
+    /// Index of the process whose mapping tables and bridges describe this one: its own, or its
+    /// parent's right after a fork.
+    pub code_of: u32,
+    /// Index of the process that forked, or of the epoch before; its own when user space chose it.
+    pub parent: u32,
+    /// Set when the kernel chose the process as the victim of an out-of-memory kill.
+    pub oom_victim: u32,
     /// Always zero.
     pub padding: u32,
+}
+
+/// Stands for an entry that the table of processes has no room for.
+pub const NO_PROCESS: u32 = u32::MAX;
+
+/// Where the kernel keeps what the programs read of a task, bytes from the start of
+/// `task_struct`; 0 when unknown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TaskOffsets {
+    /// `exit_code`
+    pub exit_code: u32,
+    /// `pid`: the thread's id.
+    pub pid: u32,
+    /// `tgid`: the process's id.
+    pub tgid: u32,
+    /// `mm`: the address space.
+    pub mm: u32,
 }
 
 /// Switches that user space sets while programs run; the only entry of the map `CONTROL`.
@@ -39,11 +73,14 @@ pub struct Control {
     pub armed: u32,
     /// Sites handed out so far; the next one gets this index. Advanced by the programs.
     pub next_site: u32,
-    /// Offset of `exit_code` in the kernel's `task_struct`; 0 when unknown.
-    pub task_exit_code_offset: u32,
+    /// Processes and epochs handed out so far; the next one gets this index. Advanced by user
+    /// space before the session is armed, by the programs afterwards.
+    pub next_process: u32,
     /// Always zero.
     pub padding: u32,
+    /// Layout of the kernel's tasks.
+    pub task: TaskOffsets,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 72);
-const _: () = assert!(size_of::<Control>() == 16);
+const _: () = assert!(size_of::<ProcessState>() == 96);
+const _: () = assert!(size_of::<Control>() == 32);

@@ -7,20 +7,18 @@ use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{SITE_NOT_COUNTED, Source};
 
-use crate::call::{Entry, armed, note_hit};
+use crate::call;
 use crate::maps::{MAX_SIZE_BYTES, MIN_SIZE_BYTES};
 use crate::{live, loss, pending, process, site};
 
 /// Remembers the outermost call with its size and its stack; a realloc parks its old block.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext) {
-    if !armed() {
+    let Some(entry) = call::hit(ctx.regs) else {
         return;
-    }
-    let entry = Entry::read(ctx.regs);
+    };
     let call = entry.call();
     let process = u32::from(call.process);
-    note_hit(call);
     let size_bytes = entry.size_bytes(call);
     let current = match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => current,

@@ -7,6 +7,7 @@ use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use leaktrace_common::call::{Call, NO_ARGUMENT, note_index};
 
 use crate::maps::{CONTROL, PROBE_HITS};
+use crate::process;
 
 /// Registers of a System V x86-64 function at its entry.
 #[derive(Clone, Copy)]
@@ -79,9 +80,24 @@ impl Entry {
     }
 }
 
+/// What a probe's hit is, if the session is armed and the hit counts. The cookie's process is
+/// replaced by the one that the hit counts to.
+#[inline(always)]
+pub fn hit(regs: *mut pt_regs) -> Option<Entry> {
+    if !armed() {
+        return None;
+    }
+    let mut entry = Entry::read(regs);
+    let call = entry.call();
+    let process = process::of_hit(call)?;
+    note_hit(call);
+    entry.cookie = call.of_process(process as u16).to_cookie();
+    Some(entry)
+}
+
 /// Whether user space has armed the session.
 #[inline(always)]
-pub fn armed() -> bool {
+fn armed() -> bool {
     match CONTROL.get_ptr(0) {
         // SAFETY: the pointer is a live map value; volatile because user space writes it.
         Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).armed) != 0 },
@@ -92,7 +108,7 @@ pub fn armed() -> bool {
 /// Notes that the function's probe has fired. Written once, so that threads do not fight for the
 /// cache line.
 #[inline(always)]
-pub fn note_hit(call: Call) {
+fn note_hit(call: Call) {
     if let Some(hit) = PROBE_HITS.get_ptr_mut(note_index(call.process, call.function)) {
         // SAFETY: the pointer is a live map value; both writers write the same value.
         unsafe {

@@ -3,19 +3,17 @@
 
 use aya_ebpf::programs::ProbeContext;
 
-use crate::call::{Entry, armed, note_hit};
+use crate::call::{self, Entry};
 use crate::{live, pending, process};
 
 /// Removes the block and counts it as freed by the site that allocated it.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext) {
-    if !armed() {
+    let Some(entry) = call::hit(ctx.regs) else {
         return;
-    }
-    let entry = Entry::read(ctx.regs);
+    };
     let call = entry.call();
     let process = u32::from(call.process);
-    note_hit(call);
     let address = entry.argument(call.pointer_argument);
     if address == 0 {
         return;

@@ -65,6 +65,27 @@ pub fn mapping_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
+/// Fork of any process of the system; attached only when forks are followed.
+#[raw_tracepoint(tracepoint = "sched_process_fork")]
+pub fn process_fork(ctx: RawTracePointContext) -> i32 {
+    process::forked(&ctx);
+    0
+}
+
+/// Exec of any process of the system; those of traced processes are looked at.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn process_exec(ctx: RawTracePointContext) -> i32 {
+    process::executed(&ctx);
+    0
+}
+
+/// The kernel has chosen a process to kill because memory is out.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub fn oom_victim(ctx: RawTracePointContext) -> i32 {
+    process::chosen_as_oom_victim(&ctx);
+    0
+}
+
 /// Exit of any thread of the system; those of traced processes are looked at.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn thread_exit(ctx: RawTracePointContext) -> i32 {

@@ -11,7 +11,7 @@ use leaktrace_common::ledger::PendingCall;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::Source;
 
-use crate::call::{Entry, armed, note_hit};
+use crate::call;
 use crate::{loss, maps, pending, site};
 
 const FAILED: u64 = u64::MAX;
@@ -19,13 +19,11 @@ const FAILED: u64 = u64::MAX;
 /// Remembers the call, unless an allocator makes it for itself, and announces what it takes away.
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext) {
-    if !armed() {
+    let Some(entry) = call::hit(ctx.regs) else {
         return;
-    }
-    let entry = Entry::read(ctx.regs);
+    };
     let call = entry.call();
     let process = u32::from(call.process);
-    note_hit(call);
     let current = match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => current,
         Ok(None) => return,

@@ -30,18 +30,24 @@ pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
 pub static SITE_ENTRIES: Global<u32> =
     Global::new(limits::DEFAULT_STACK_ENTRIES + SITES_WITHOUT_STACK);
 
-/// Key: always 0. Written by user space (`armed`) and programs (`next_site`).
+/// 1 when children of traced processes are traced too.
+#[unsafe(no_mangle)]
+pub static FOLLOW_FORKS: Global<u32> = Global::new(0);
+
+/// Key: always 0. Written by user space (`armed`) and programs (`next_site`, `next_process`).
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Key: index of the process, which the attach cookie carries. Written by both sides.
+/// Key: index of the process. Written by both sides. Full: a child, or the program after an exec,
+/// is not counted, and that counts as `ProcessTableFull`.
 #[map]
 pub static PROCESSES: Array<ProcessState> =
     Array::with_max_entries(limits::MAX_PROCESSES, BPF_F_MMAPABLE);
 
-/// Key: tgid. Value: index of the process. Written by user space; read at thread exit.
+/// Key: tgid. Value: index of the process. Written by both sides; read at forks, execs and exits,
+/// and at every hit when forks are followed.
 #[map]
-pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(limits::MAX_PROCESSES, 0);
+pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(limits::MAX_PROCESSES * 2, 0);
 
 /// Key: tid. The thread's outermost call. Written by programs, entries removed at thread exit.
 /// Full: the call is not followed and counts as `PendingMapFull`.

@@ -88,7 +88,7 @@ fn cross_bridges(walk: &mut Scratch, process: u32, caller: u64) -> u64 {
 fn cross(walk: &mut Scratch, process: u32, address: u64) -> Option<u64> {
     let key = BridgeKey {
         address,
-        process,
+        process: process::code_of(process),
         padding: 0,
     };
     let place = BRIDGES.get_ptr(key)?;
@@ -238,10 +238,11 @@ fn word(walk: &mut Scratch, address: u64) -> Option<u64> {
 
 #[inline(always)]
 fn current_table(process: u32) -> u32 {
-    match PROCESSES.get_ptr(process) {
+    let code = process::code_of(process);
+    match PROCESSES.get_ptr(code) {
         // SAFETY: the pointer is a live map value; volatile because user space writes it.
         Some(state) => unsafe {
-            process * 2 + (core::ptr::read_volatile(&raw const (*state).mapping_table) & 1)
+            code * 2 + (core::ptr::read_volatile(&raw const (*state).mapping_table) & 1)
         },
         None => 0,
     }

@@ -1,6 +1,8 @@
-//! Where a field of a kernel structure is, from the kernel's own type information (BTF): rustc
-//! emits no CO-RE relocations, and one offset is needed. One pass over the types; the crates that
+//! Where fields of a kernel structure are, from the kernel's own type information (BTF): rustc
+//! emits no CO-RE relocations, and few offsets are needed. One pass over the types; the crates that
 //! parse BTF as a whole take 20 to 150 ms, which the user waits for at every start.
+
+use leaktrace_common::process::TaskOffsets;
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -19,16 +21,27 @@ const KIND_ENUM64: u32 = 19;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
 
-/// Offset in bytes of `task_struct::exit_code`; `None` when the kernel has no BTF, and then the
-/// target's exit code is not known.
-pub(super) fn task_exit_code_offset() -> Option<u32> {
+/// Layout of `task_struct`; `None` when the kernel has no BTF. Then the target's exit code is not
+/// known, and forks cannot be followed.
+pub(super) fn task_offsets() -> Option<TaskOffsets> {
     let bytes = std::fs::read(KERNEL_BTF).ok()?;
-    member_offset(&bytes, b"task_struct", b"exit_code")
+    let members: [&[u8]; 4] = [b"exit_code", b"pid", b"tgid", b"mm"];
+    let [exit_code, pid, tgid, mm] = member_offsets(&bytes, b"task_struct", members)?;
+    Some(TaskOffsets {
+        exit_code: exit_code?,
+        pid: pid?,
+        tgid: tgid?,
+        mm: mm?,
+    })
 }
 
-/// Offset in bytes of a member that a structure has directly. Members of anonymous structures
-/// inside it are not looked at, nor are bit fields.
-fn member_offset(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
+/// Offsets in bytes of members that a structure has directly; `None` when it is not there. Members
+/// of anonymous structures inside it are not looked at, nor are bit fields.
+fn member_offsets<const N: usize>(
+    btf: &[u8],
+    structure: &[u8],
+    wanted: [&[u8]; N],
+) -> Option<[Option<u32>; N]> {
     if u16::from_le_bytes(btf.get(..2)?.try_into().ok()?) != MAGIC {
         return None;
     }
@@ -43,15 +56,15 @@ fn member_offset(btf: &[u8], structure: &[u8], member: &[u8]) -> Option<u32> {
         let (kind, count) = ((info >> 24) & 31, (info & 0xffff) as usize);
         if kind == KIND_STRUCT && name(strings, word(types, at)?) == Some(structure) {
             let members = at + TYPE_BYTES;
-            return (0..count).find_map(|index| {
-                let entry = members + index * MEMBER_BYTES;
-                let is_it = name(strings, word(types, entry)?) == Some(member);
+            let entries = (0..count).map(|index| members + index * MEMBER_BYTES);
+            return Some(wanted.map(|member| {
+                let mut of_name = entries.clone().filter(|entry| {
+                    word(types, *entry).and_then(|at| name(strings, at)) == Some(member)
+                });
                 // The upper byte is the size of a bit field.
-                is_it
-                    .then(|| word(types, entry + 8))
-                    .flatten()
-                    .map(|bits| (bits & 0xff_ffff) / 8)
-            });
+                let bits = word(types, of_name.next()? + 8)?;
+                Some((bits & 0xff_ffff) / 8)
+            }));
         }
         at += TYPE_BYTES + tail_bytes(kind, count);
     }
@@ -109,14 +122,17 @@ mod tests {
         let Ok(bytes) = std::fs::read(KERNEL_BTF) else {
             return; // A kernel without BTF has nothing to compare with.
         };
-        let exit_code = member_offset(&bytes, b"task_struct", b"exit_code");
-        let exit_signal = member_offset(&bytes, b"task_struct", b"exit_signal");
-        // linux/sched.h declares exit_state, exit_code and exit_signal one after the other.
+        let members: [&[u8]; 5] = [b"exit_code", b"exit_signal", b"pid", b"tgid", b"no_such"];
+        let Some([exit_code, exit_signal, pid, tgid, none]) =
+            member_offsets(&bytes, b"task_struct", members)
+        else {
+            panic!("there is no task_struct");
+        };
+        // linux/sched.h declares exit_state, exit_code and exit_signal one after the other, and
+        // pid and tgid.
         assert_eq!(exit_signal, exit_code.map(|offset| offset + 4));
-        assert_eq!(
-            member_offset(&bytes, b"task_struct", b"no_such_member"),
-            None
-        );
+        assert_eq!(tgid, pid.map(|offset| offset + 4));
+        assert_eq!(none, None);
     }
 
     #[test]
@@ -124,7 +140,8 @@ mod tests {
         let whole = std::fs::read(KERNEL_BTF).unwrap_or_default();
         for length in [0, 1, 2, 8, 23, 24, 25, 1000, whole.len() / 2] {
             let cut = &whole[..length.min(whole.len())];
-            assert_eq!(member_offset(cut, b"task_struct", b"exit_code"), None);
+            let members: [&[u8]; 1] = [b"exit_code"];
+            assert_eq!(member_offsets(cut, b"task_struct", members), None);
         }
     }
 }

@@ -96,10 +96,10 @@ impl Session {
             None
         };
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
-        let offset = kernel::task_exit_code_offset();
+        let task = kernel::task_offsets();
         control.update(0, |control| {
             control.next_site = SITES_WITHOUT_STACK;
-            control.task_exit_code_offset = offset.unwrap_or(0);
+            control.task = task.unwrap_or_default();
         });
         Ok(Self {
             links: Vec::new(),

@@ -49,19 +49,27 @@ impl Session {
         if index >= MAX_PROCESSES as usize {
             bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
         }
+        let place = u32::try_from(index)?;
+        self.control
+            .update(0, |control| control.next_process = place + 1);
         let mut traced: BpfHashMap<_, u32, u32> = BpfHashMap::try_from(
             self.ebpf
                 .map_mut("TRACED")
                 .context("BPF map TRACED is missing")?,
         )?;
         traced
-            .insert(tgid, u32::try_from(index)?, 0)
+            .insert(tgid, place, 0)
             .context("failed to enter the process")?;
         self.processes.update(index, |state| {
             *state = ProcessState {
                 tgid,
                 program_start: program.start,
                 program_end: program.end,
+                first: place,
+                present: place,
+                probes_of: place,
+                code_of: place,
+                parent: place,
                 ..ProcessState::default()
             }
         });
