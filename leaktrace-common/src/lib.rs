@@ -15,3 +15,4 @@ pub mod mapping;
 mod pod;
 pub mod process;
 pub mod stack;
+pub mod unwind;

@@ -13,6 +13,10 @@ pub struct MappingTable {
     pub starts: [u64; MAX_MAPPINGS],
     /// First address behind each mapping.
     pub ends: [u64; MAX_MAPPINGS],
+    /// Address of the first block of the unwind table of each mapping's object.
+    pub bases: [u64; MAX_MAPPINGS],
+    /// A [`TableRef`] for each mapping.
+    pub tables: [u64; MAX_MAPPINGS],
 }
 
 impl MappingTable {
@@ -21,7 +25,39 @@ impl MappingTable {
         count: 0,
         starts: [0; MAX_MAPPINGS],
         ends: [0; MAX_MAPPINGS],
+        bases: [0; MAX_MAPPINGS],
+        tables: [0; MAX_MAPPINGS],
     };
+}
+
+/// Where the unwind table of a mapping is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct TableRef(pub u64);
+
+impl TableRef {
+    /// There is no unwind information for the mapping: code made at run time, or built without.
+    pub const NONE: Self = Self(0);
+
+    /// There will be a table; it is being made.
+    pub const PENDING: Self = Self(u64::MAX);
+
+    /// A table of so many blocks whose index begins in this chunk, which is not chunk 0.
+    pub const fn new(chunk: u32, blocks: u32) -> Self {
+        Self(chunk as u64 | (blocks as u64) << 32)
+    }
+
+    /// First chunk of the block index.
+    #[inline(always)]
+    pub const fn chunk(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Blocks that the table covers.
+    #[inline(always)]
+    pub const fn blocks(self) -> u64 {
+        self.0 >> 32
+    }
 }
 
 /// Index of the last mapping that starts at or below `address`; 0 when there is none, so the

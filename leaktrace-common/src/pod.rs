@@ -2,7 +2,7 @@
 
 #[cfg(feature = "user")]
 mod user {
-    use crate::{event, ledger, loss, mapping, process, stack};
+    use crate::{event, ledger, loss, mapping, process, stack, unwind};
 
     // SAFETY: all of these are #[repr(C)], have no padding that is not a field, and hold only
     // integers, so that every byte pattern is a value and every byte is initialised.
@@ -29,4 +29,8 @@ mod user {
     unsafe impl aya::Pod for event::Event {}
     // SAFETY: as above.
     unsafe impl aya::Pod for mapping::MappingTable {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for unwind::Chunk {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for unwind::RareRule {}
 }

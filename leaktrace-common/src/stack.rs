@@ -49,9 +49,29 @@ pub enum StackEnd {
     NoMapping = 3,
     /// The stack could not be read.
     Unreadable = 4,
+    /// Code without unwind information, and its frame pointer leads nowhere.
+    NoInfo = 5,
+    /// The unwind table of the code was not ready yet.
+    TableMissing = 6,
+    /// The code's unwind information is of a kind that is not followed.
+    RuleMissing = 7,
+    /// The unwind information leads to no frame further up the stack.
+    BrokenFrame = 8,
 }
 
 impl StackEnd {
+    /// Every reason but [`StackEnd::Complete`], in the order of their numbers.
+    pub const TRUNCATED: [Self; 8] = [
+        Self::TooDeep,
+        Self::NoFramePointer,
+        Self::NoMapping,
+        Self::Unreadable,
+        Self::NoInfo,
+        Self::TableMissing,
+        Self::RuleMissing,
+        Self::BrokenFrame,
+    ];
+
     /// The reason with this number; unknown numbers are unreadable stacks.
     pub const fn from_number(number: u32) -> Self {
         match number {
@@ -59,7 +79,26 @@ impl StackEnd {
             1 => Self::TooDeep,
             2 => Self::NoFramePointer,
             3 => Self::NoMapping,
+            5 => Self::NoInfo,
+            6 => Self::TableMissing,
+            7 => Self::RuleMissing,
+            8 => Self::BrokenFrame,
             _ => Self::Unreadable,
+        }
+    }
+
+    /// The name that reports use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::TooDeep => "too_deep",
+            Self::NoFramePointer => "no_frame_pointer",
+            Self::NoMapping => "no_mapping",
+            Self::Unreadable => "unreadable",
+            Self::NoInfo => "no_unwind_info",
+            Self::TableMissing => "table_not_ready",
+            Self::RuleMissing => "rule_not_followed",
+            Self::BrokenFrame => "broken_frame",
         }
     }
 }
@@ -163,6 +202,14 @@ mod tests {
         assert_ne!(base, hash(1, Source::Heap, &[1, 2, 3]));
         assert_ne!(base, hash(0, Source::Mmap, &[1, 2, 3]));
         assert_eq!(base, hash(0, Source::Heap, &[1, 2, 3]));
+    }
+
+    #[test]
+    fn every_reason_has_its_number_and_its_name() {
+        for end in StackEnd::TRUNCATED {
+            assert_eq!(StackEnd::from_number(end as u32), end);
+            assert_ne!(end.name(), StackEnd::Complete.name());
+        }
     }
 
     #[test]

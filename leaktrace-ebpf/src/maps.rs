@@ -2,7 +2,8 @@
 //! overrides them by name.
 
 use aya_ebpf::Global;
-use aya_ebpf::macros::map;
+use aya_ebpf::btf_maps::{Array as InnerArray, ArrayOfMaps};
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use leaktrace_common::event::Event;
 use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteTotals};
@@ -11,6 +12,7 @@ use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::{Control, ProcessState};
 use leaktrace_common::stack::{Bridge, BridgeKey, SITES_WITHOUT_STACK, StackRecord};
+use leaktrace_common::unwind::{Chunk, MAX_RARE_RULES, RareRule};
 
 use crate::scratch::Scratch;
 
@@ -33,6 +35,10 @@ pub static SITE_ENTRIES: Global<u32> =
 /// 1 when children of traced processes are traced too.
 #[unsafe(no_mangle)]
 pub static FOLLOW_FORKS: Global<u32> = Global::new(0);
+
+/// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
+#[unsafe(no_mangle)]
+pub static EH_FRAME: Global<u32> = Global::new(1);
 
 /// Key: always 0. Written by user space (`armed`) and programs (`next_site`, `next_process`).
 #[map]
@@ -99,6 +105,18 @@ pub static MAPPINGS: Array<MappingTable> = Array::with_max_entries(limits::MAX_P
 /// user space before the session is armed and when new code is mapped.
 #[map]
 pub static BRIDGES: HashMap<BridgeKey, Bridge> = HashMap::with_max_entries(limits::MAX_BRIDGES, 0);
+
+/// Unwind tables. Key: number of a chunk / `SHARD_CHUNKS`; in the inner map, the rest. Written by
+/// user space, before a mapping refers to the chunk; never changed then.
+#[btf_map]
+pub static UNWIND: ArrayOfMaps<
+    InnerArray<Chunk, { limits::SHARD_CHUNKS as usize }, { BPF_F_MMAPABLE as usize }>,
+    { limits::MAX_SHARDS as usize },
+> = ArrayOfMaps::new();
+
+/// Key: value of a row of kind `Rare`. Written by user space, before a row refers to it.
+#[map]
+pub static RARE_RULES: Array<RareRule> = Array::with_max_entries(MAX_RARE_RULES, BPF_F_MMAPABLE);
 
 /// Changes of mappings, in order. Full: the event counts as `EventLost`.
 #[map]

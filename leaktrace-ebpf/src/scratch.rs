@@ -4,6 +4,7 @@
 
 use leaktrace_common::limits::SCRATCH_SLOTS;
 use leaktrace_common::stack::StackRecord;
+use leaktrace_common::unwind::Registers;
 
 use crate::atomic;
 use crate::maps::SCRATCH;
@@ -35,14 +36,27 @@ pub struct Scratch {
     pub mapping_start: u64,
     /// First address behind it.
     pub mapping_end: u64,
-    /// Address of the first word of `window`.
-    pub window_start: u64,
-    /// Words of `window` that were read.
-    pub window_words: u64,
-    /// A piece of the stack, at most up to the end of one page.
-    pub window: [u64; WINDOW_WORDS],
+    /// Address of the first block of its unwind table.
+    pub mapping_base: u64,
+    /// Where that table is, a [`leaktrace_common::mapping::TableRef`].
+    pub mapping_table: u64,
+    /// What is known of the frame that the walk by .eh_frame has come to.
+    pub registers: Registers,
+    /// A piece of the stack.
+    pub window: Window,
     /// The stack, as it is stored.
     pub record: StackRecord,
+}
+
+/// A piece of the stack, at most up to the end of one page.
+#[repr(C)]
+pub struct Window {
+    /// Address of the first word.
+    pub start: u64,
+    /// Words that were read.
+    pub count: u64,
+    /// The words.
+    pub words: [u64; WINDOW_WORDS],
 }
 
 /// Takes a free area of this CPU; `None` when all are in use.

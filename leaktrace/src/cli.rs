@@ -139,8 +139,10 @@ pub enum Sort {
 /// How call stacks are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Stacks {
-    /// The best way that this version has
+    /// By .eh_frame, and by frame pointers in code that has none
     Auto,
+    /// The same
+    EhFrame,
     /// Saved frame pointers: whole stacks only for code built with -fno-omit-frame-pointer
     FramePointer,
 }

@@ -83,7 +83,13 @@ pub fn report(
             reserved_bytes: snapshot.reserved_bytes,
         }),
         losses: losses(snapshot),
+        truncated_stacks: snapshot
+            .truncated_stacks()
+            .into_iter()
+            .map(|(end, count)| (end.name(), count))
+            .collect(),
         lost_bytes: lost_bytes(snapshot),
+        unwind_table_bytes: snapshot.unwind_table_bytes,
         sites,
         site_count: live as u64,
         notices: notices(material),
@@ -124,8 +130,12 @@ const fn truncation(end: StackEnd, no_frames: bool) -> Option<&'static str> {
         StackEnd::Complete => None,
         StackEnd::TooDeep => Some("more frames than are stored"),
         StackEnd::NoFramePointer => Some("code without frame pointers"),
-        StackEnd::NoMapping => Some("code without frame pointers, or unknown code"),
+        StackEnd::NoMapping => Some("unknown code"),
         StackEnd::Unreadable => Some("the stack could not be read"),
+        StackEnd::NoInfo => Some("code without unwind information"),
+        StackEnd::TableMissing => Some("its unwind information was not read yet"),
+        StackEnd::RuleMissing => Some("unwind information of an unusual kind"),
+        StackEnd::BrokenFrame => Some("its unwind information leads nowhere"),
     }
 }
 
@@ -151,7 +161,8 @@ fn losses(snapshot: &Snapshot) -> BTreeMap<String, u64> {
         .iter()
         .map(|(reason, totals)| (reason.name().to_owned(), totals.count))
         .collect();
-    losses.insert("stack_truncated".to_owned(), snapshot.truncated_stacks());
+    let truncated = snapshot.truncated_stacks().values().sum();
+    losses.insert("stack_truncated".to_owned(), truncated);
     losses
 }
 

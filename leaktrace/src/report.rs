@@ -9,6 +9,10 @@ pub use crate::symbolize::Frame;
 /// A line of the JSON output.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a line is made, written and dropped, and most lines are reports"
+)]
 pub enum Line {
     /// All probes are attached and armed.
     Start(Start),
@@ -29,6 +33,8 @@ pub struct Start {
     pub probes: Vec<ProbeLine>,
     /// How stacks are taken: `eh-frame` or `frame-pointer`.
     pub stacks: String,
+    /// Kernel memory that unwind tables take so far, bytes.
+    pub unwind_table_bytes: u64,
 }
 
 /// A traced process.
@@ -84,8 +90,13 @@ pub struct Report {
     pub mapped: Option<MappedLine>,
     /// Every way in which the numbers could be short, zero where nothing was lost.
     pub losses: std::collections::BTreeMap<String, u64>,
+    /// What `stack_truncated` in `losses` is made of: allocations by the reason why their stack
+    /// does not reach the start of the thread.
+    pub truncated_stacks: std::collections::BTreeMap<&'static str, u64>,
     /// Bytes asked for in the calls that were lost, by the same reasons where a size is known.
     pub lost_bytes: std::collections::BTreeMap<String, u64>,
+    /// Kernel memory that unwind tables of all targets take, bytes.
+    pub unwind_table_bytes: u64,
     /// Sites that have something live, the top one first.
     pub sites: Vec<Site>,
     /// Sites with something live, listed or not.

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::analysis::Order;
-use crate::cli::{Sort, TraceArgs};
+use crate::cli::{Sort, Stacks, TraceArgs};
 use crate::preflight::Preflight;
 use crate::report::{End, EndReason, Line, Start};
 use crate::session::{Config, ExitStatus, Session, Sizes};
@@ -28,6 +28,10 @@ const READINGS_A_REPORT: u32 = 10;
 /// Readings are neither more nor less frequent than this.
 const FASTEST_READING: Duration = Duration::from_millis(500);
 const SLOWEST_READING: Duration = Duration::from_secs(1);
+
+/// Stacks through code whose unwind table is not ready are cut, so the first tables are waited
+/// for; the last ones of a very large program come later.
+const LONGEST_WAIT_FOR_TABLES: Duration = Duration::from_millis(400);
 
 /// What a session has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     for target in &mut targets {
         target.attach(&mut session, !args.no_mmap)?;
     }
+    session.wait_for_tables(LONGEST_WAIT_FOR_TABLES)?;
     // From here on a signal ends the session in order, with its final report. Before, it just
     // ends the program, and the kernel takes the probes out.
     let mut signals = Signals::new()?;
@@ -76,7 +81,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         last_reading: Duration::ZERO,
         last_to_end: None,
     };
-    output.start(&watch.start_line(), args)?;
+    output.start(&watch.start_line(&session), args)?;
     let ended = watch
         .until_end(&mut session, &mut output, &mut signals)
         .await;
@@ -102,6 +107,7 @@ fn session_config(args: &TraceArgs) -> Config {
         },
         min_size_bytes: args.min_size,
         max_size_bytes: args.max_size.unwrap_or(u64::MAX),
+        eh_frame: args.stacks != Stacks::FramePointer,
         debug: args.verbose >= 2,
     }
 }
@@ -119,12 +125,16 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn start_line(&self) -> Start {
+    fn start_line(&self, session: &Session) -> Start {
         Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             targets: self.targets.iter().map(Traced::line).collect(),
             probes: self.targets.iter().flat_map(Traced::probe_lines).collect(),
-            stacks: "frame-pointer".to_owned(),
+            stacks: match session.walks_by_eh_frame() {
+                true => "eh-frame".to_owned(),
+                false => "frame-pointer".to_owned(),
+            },
+            unwind_table_bytes: session.unwind_table_bytes(),
         }
     }
 
@@ -150,6 +160,7 @@ impl Watch<'_> {
         };
         tokio::pin!(end);
         let events = watch_fd(session.events_fd())?;
+        let tables = session.tables_fd().map(watch_fd).transpose()?;
         let mut exits = self.exits()?;
         loop {
             tokio::select! {
@@ -164,6 +175,10 @@ impl Watch<'_> {
                     let mut ready = ready.context("failed to wait for mapping events")?;
                     session.take_events();
                     ready.clear_ready();
+                }
+                ready = readable(tables.as_ref()) => {
+                    ready.context("failed to wait for unwind tables")?;
+                    session.take_tables()?;
                 }
                 _ = reports.tick() => self.report(session, output)?,
                 // A report takes a reading itself.
@@ -345,6 +360,17 @@ fn watch_fd(fd: BorrowedFd<'_>) -> anyhow::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register_with_interest(copy, tokio::io::Interest::READABLE) }
         .map_err(io::Error::from)
         .context("failed to wait for a descriptor")
+}
+
+/// Waits until the descriptor is readable; for ever when there is none.
+async fn readable(fd: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
+    match fd {
+        Some(fd) => {
+            fd.readable().await?.clear_ready();
+            Ok(())
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// The ends of the targets, in the order in which they came.

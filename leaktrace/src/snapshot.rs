@@ -105,6 +105,8 @@ pub struct Snapshot {
     pub reserved_bytes: u64,
     /// What was not seen.
     pub losses: Losses,
+    /// Kernel memory that the unwind tables of the session take.
+    pub unwind_table_bytes: u64,
     /// Resident set of the process; absent when it could not be read (the process has died).
     pub rss_bytes: Option<u64>,
     /// Mappings as they were last seen, executable ones of the whole session included.
@@ -121,12 +123,15 @@ impl Snapshot {
         sum
     }
 
-    /// Allocations whose stack does not reach the start of the thread.
-    pub fn truncated_stacks(&self) -> u64 {
-        self.sites
-            .iter()
-            .filter(|site| site.stack.end != StackEnd::Complete)
-            .map(|site| site.totals.allocated_count)
-            .sum()
+    /// Allocations whose stack does not reach the start of the thread, by the reason; every reason
+    /// is there.
+    pub fn truncated_stacks(&self) -> BTreeMap<StackEnd, u64> {
+        let mut by_reason: BTreeMap<_, _> = StackEnd::TRUNCATED.map(|end| (end, 0)).into();
+        for site in &self.sites {
+            if let Some(count) = by_reason.get_mut(&site.stack.end) {
+                *count += site.totals.allocated_count;
+            }
+        }
+        by_reason
     }
 }

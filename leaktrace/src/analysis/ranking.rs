@@ -119,6 +119,7 @@ mod tests {
             unmatched_frees: 0,
             reserved_bytes: 0,
             losses: Losses::default(),
+            unwind_table_bytes: 0,
             rss_bytes: None,
             mappings: Arc::new(Mappings::default()),
         }

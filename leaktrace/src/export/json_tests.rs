@@ -36,6 +36,7 @@ fn start_line() {
             note: None,
         }],
         stacks: "frame-pointer".to_owned(),
+        unwind_table_bytes: 262_144,
     }));
     insta::assert_snapshot!(line);
 }

@@ -118,6 +118,7 @@ mod tests {
                 probe("valloc", Some("it is not in the object")),
             ],
             stacks: "frame-pointer".to_owned(),
+            unwind_table_bytes: 0,
         };
         assert_eq!(
             start(&line),

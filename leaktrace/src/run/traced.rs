@@ -68,6 +68,7 @@ impl Traced {
             unmatched_frees: 0,
             reserved_bytes: 0,
             losses: Losses::default(),
+            unwind_table_bytes: 0,
             rss_bytes: None,
             mappings: Arc::new(mappings.clone()),
         };
@@ -107,12 +108,15 @@ impl Traced {
                     .and_then(|object| object.code(offset, length).ok())
             },
         );
-        let bridges: Vec<_> = self
-            .objects
-            .iter()
-            .flat_map(|object| bridges_of(object, &self.mappings))
-            .collect();
-        session.add_bridges(self.index, &bridges)?;
+        self.request_tables(session);
+        if !session.walks_by_eh_frame() {
+            let bridges: Vec<_> = self
+                .objects
+                .iter()
+                .flat_map(|object| bridges_of(object, &self.mappings))
+                .collect();
+            session.add_bridges(self.index, &bridges)?;
+        }
         for group in self.plan.groups() {
             let Some(object) = self.objects.get(group.object) else {
                 continue;
@@ -133,6 +137,25 @@ impl Traced {
             anyhow::bail!(TargetError::Exited { pid });
         }
         Ok(())
+    }
+
+    /// Asks for the unwind tables of all objects, those first that allocations are most likely to
+    /// come from: the program, then who hands out blocks, then the rest, small ones first.
+    fn request_tables(&self, session: &mut Session) {
+        let mut objects: Vec<(usize, &Object)> = self.objects.iter().enumerate().collect();
+        let allocates = |index: usize| {
+            self.plan
+                .functions()
+                .any(|function| function.object == index)
+        };
+        let exe = self.process.exe();
+        objects.sort_by_key(|(index, object)| {
+            let is_program = exe.is_some_and(|exe| exe == object.path());
+            (!is_program, !allocates(*index), object.size_bytes())
+        });
+        for (_, object) in objects {
+            session.request_table(object);
+        }
     }
 
     /// Addresses of the main program's code.
@@ -211,7 +234,10 @@ impl Traced {
             if mapping.file.is_some_and(|id| !self.naming.holds(id))
                 && let Ok(object) = Object::open(&self.process, mapping)
             {
-                if let Err(error) = session.add_bridges(self.index, &bridges_of(&object, &now)) {
+                session.request_table(&object);
+                if !session.walks_by_eh_frame()
+                    && let Err(error) = session.add_bridges(self.index, &bridges_of(&object, &now))
+                {
                     log::warn!("process {}: {error:#}", self.pid());
                 }
                 self.naming.hold(object);
@@ -247,6 +273,7 @@ impl Traced {
             unmatched_frees: session.unmatched_frees(self.index),
             reserved_bytes: session.reserved_bytes(self.index),
             losses: session.losses(self.index),
+            unwind_table_bytes: session.unwind_table_bytes(),
             rss_bytes: self.process.rss_bytes(),
             mappings: Arc::clone(&self.mappings),
         };

@@ -11,10 +11,13 @@ use leaktrace_common::limits;
 use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::process::Control;
 use leaktrace_common::stack::SITES_WITHOUT_STACK;
+use leaktrace_common::unwind::MAX_RARE_RULES;
 
 use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
+use super::tables::Tables;
 use super::{Config, Session, kernel, multi};
+use crate::unwind::Builder;
 
 // aya parses the object in place and needs it aligned.
 static OBJECT: &[u8] =
@@ -61,6 +64,9 @@ pub enum LoadError {
         /// What happened.
         reason: String,
     },
+    /// There is no thread that makes unwind tables.
+    #[error("failed to start a thread for unwind tables: {0}")]
+    Builder(#[source] io::Error),
     /// A program was refused.
     #[error("the kernel refused the BPF program {name}: {reason}")]
     Program {
@@ -119,6 +125,12 @@ impl Session {
                 (limits::MAX_PROCESSES * limits::NOTED_FUNCTIONS) as usize,
             )?,
             events: event_buffer(&mut ebpf)?,
+            tables: unwind_tables(&ebpf)?,
+            builder: match config.eh_frame {
+                true => Some(Builder::start().map_err(LoadError::Builder)?),
+                false => None,
+            },
+            code: HashMap::new(),
             ebpf,
             stacks: vec![None; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
@@ -131,6 +143,7 @@ impl Session {
 fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
     let sizes = config.sizes;
     let site_entries = site_entries(sizes);
+    let eh_frame = u32::from(config.eh_frame);
     let log_level: u8 = if config.debug {
         log::Level::Debug as u8
     } else {
@@ -142,6 +155,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .override_global("MIN_SIZE_BYTES", &config.min_size_bytes, true)
         .override_global("MAX_SIZE_BYTES", &config.max_size_bytes, true)
         .override_global("SITE_ENTRIES", &site_entries, true)
+        .override_global("EH_FRAME", &eh_frame, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("LIVE", sizes.live)
         .map_max_entries("STACKS", sizes.stacks)
@@ -224,9 +238,11 @@ fn missing(name: &'static str) -> LoadError {
 /// The data behind any of the map types that the object has.
 pub(super) fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::HashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }
@@ -247,6 +263,17 @@ fn mapped_array<T: aya::Pod>(
         name,
         reason: format!("failed to map it: {error}"),
     })
+}
+
+fn unwind_tables(ebpf: &Ebpf) -> Result<Tables, LoadError> {
+    let name = "UNWIND";
+    let failed = |reason: String| LoadError::Map { name, reason };
+    let outer = ebpf
+        .map(name)
+        .and_then(map_data)
+        .ok_or_else(|| failed("it is not in the object".to_owned()))?;
+    let rare = mapped_array(ebpf, "RARE_RULES", MAX_RARE_RULES as usize)?;
+    Tables::new(outer, rare).map_err(|error| failed(error.to_string()))
 }
 
 fn event_buffer(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {

@@ -5,6 +5,7 @@
 mod ages;
 mod array;
 mod attach;
+mod code;
 mod events;
 mod kernel;
 mod load;
@@ -12,6 +13,7 @@ mod mapped;
 mod multi;
 mod readout;
 mod syscall;
+mod tables;
 
 pub use attach::AttachError;
 pub use load::{LoadError, Sizes};
@@ -29,9 +31,12 @@ use leaktrace_common::loss::LossTotals;
 use leaktrace_common::process::{Control, ProcessState};
 
 use crate::snapshot::Stack;
+use crate::target::Mappings;
+use crate::unwind::Builder;
 use array::MappedArray;
 use attach::Link;
 use mapped::MappedLedger;
+use tables::Tables;
 
 /// What a session counts, and how much of it.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct Config {
     pub min_size_bytes: u64,
     /// Largest allocation that is counted, bytes.
     pub max_size_bytes: u64,
+    /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
+    pub eh_frame: bool,
     /// Whether the programs send debug messages.
     pub debug: bool,
 }
@@ -59,6 +66,11 @@ pub struct Session {
     losses: MappedArray<LossTotals>,
     hits: MappedArray<u64>,
     events: RingBuf<MapData>,
+    tables: Tables,
+    /// Absent when stacks are walked by frame pointers.
+    builder: Option<Builder>,
+    /// By process: the mappings that the stack walk was given.
+    code: HashMap<u16, Mappings>,
     /// By site: the process and the frames, once they are read.
     stacks: Vec<Option<(u16, Arc<Stack>)>>,
     /// Sites that were handed out and had no frames yet.
@@ -81,6 +93,21 @@ impl Session {
     /// Readable when mapping events wait to be taken.
     pub fn events_fd(&self) -> BorrowedFd<'_> {
         self.events.as_fd()
+    }
+
+    /// Readable when unwind tables wait to be put in place; absent when none are made.
+    pub fn tables_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.builder.as_ref().map(Builder::fd)
+    }
+
+    /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
+    pub fn walks_by_eh_frame(&self) -> bool {
+        self.builder.is_some()
+    }
+
+    /// Bytes of kernel memory that unwind tables take.
+    pub fn unwind_table_bytes(&self) -> u64 {
+        self.tables.size_bytes()
     }
 
     /// Passes on the debug messages of the programs.

@@ -2,20 +2,16 @@
 //! the same however many allocations are live; only ages walk the ledger.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::SiteTotals;
-use leaktrace_common::limits::{MAX_FRAMES, MAX_MAPPINGS, MAX_PROCESSES};
+use leaktrace_common::limits::{MAX_FRAMES, MAX_PROCESSES};
 use leaktrace_common::loss::LOSS_REASONS;
-use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::ProcessState;
-use leaktrace_common::stack::{
-    Bridge, BridgeKey, Source, StackEnd, StackRecord, site_without_stack,
-};
+use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
 
 use super::Session;
 use super::mapped::MappedLedger;
@@ -82,66 +78,6 @@ impl Session {
         }
         self.set_mappings(index, mappings)?;
         Ok(index)
-    }
-
-    /// Gives the stack walk the executable mappings of a process. The half of the table that is
-    /// not in use is written, then the halves are swapped.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses.
-    pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
-        let mut table = Box::new(MappingTable::EMPTY);
-        fill(&mut table, mappings);
-        let trampoline = mappings
-            .iter()
-            .find(|mapping| mapping.path == Path::new("[uprobes]"))
-            .map(|m| m.start);
-        let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
-        let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
-            self.ebpf
-                .map_mut("MAPPINGS")
-                .context("BPF map MAPPINGS is missing")?,
-        )?;
-        tables.set(u32::from(process) * 2 + unused, *table, 0)?;
-        self.processes.update(usize::from(process), |state| {
-            if let Some(trampoline) = trampoline {
-                state.trampoline = trampoline;
-            }
-            state.mapping_table = unused;
-        });
-        Ok(())
-    }
-
-    /// Lets the stack walk cross functions that are no frames: return addresses (avma) in them,
-    /// with the way to their caller.
-    ///
-    /// # Errors
-    ///
-    /// When there are more than fit; calls in the rest show the bridged function as a frame.
-    pub fn add_bridges(&mut self, process: u16, bridges: &[(u64, Bridge)]) -> anyhow::Result<()> {
-        let mut map: BpfHashMap<_, BridgeKey, Bridge> = BpfHashMap::try_from(
-            self.ebpf
-                .map_mut("BRIDGES")
-                .context("BPF map BRIDGES is missing")?,
-        )?;
-        for (address, bridge) in bridges {
-            let key = BridgeKey {
-                address: *address,
-                process: u32::from(process),
-                padding: 0,
-            };
-            map.insert(key, *bridge, 0)
-                .context("too many calls inside operator new")?;
-            self.processes.update(usize::from(process), |state| {
-                state.bridges_end = state.bridges_end.max(address + 1);
-                state.bridges_start = match state.bridges_start {
-                    0 => *address,
-                    start => start.min(*address),
-                };
-            });
-        }
-        Ok(())
     }
 
     /// Whether code was seen to run outside the known mappings of a process since this was asked
@@ -302,40 +238,5 @@ fn decode(record: &StackRecord) -> Stack {
         source: Source::from_number(u32::from(record.source)),
         end: StackEnd::from_number(u32::from(record.end)),
         frames: record.frames[..depth].to_vec(),
-    }
-}
-
-/// Neighbours become one range; if there are still too many, ranges of files come first, because
-/// code that was made at run time is rarely what allocates.
-fn fill(table: &mut MappingTable, mappings: &Mappings) {
-    // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
-    let user = mappings
-        .executable()
-        .filter(|mapping| mapping.end < 1 << 63);
-    let mut ranges: Vec<(u64, u64, bool)> = Vec::new();
-    for mapping in user {
-        let of_file = mapping.file.is_some();
-        match ranges.last_mut() {
-            Some(last) if last.1 == mapping.start => {
-                last.1 = mapping.end;
-                last.2 |= of_file;
-            }
-            _ => ranges.push((mapping.start, mapping.end, of_file)),
-        }
-    }
-    if ranges.len() > MAX_MAPPINGS {
-        log::warn!(
-            "{} ranges of code, more than the {MAX_MAPPINGS} that are known to the stack walk: \
-             stacks through the others are cut",
-            ranges.len(),
-        );
-        ranges.sort_by_key(|(start, _, of_file)| (!of_file, *start));
-        ranges.truncate(MAX_MAPPINGS);
-        ranges.sort_unstable();
-    }
-    for (index, (start, end, _)) in ranges.into_iter().enumerate() {
-        table.starts[index] = start;
-        table.ends[index] = end;
-        table.count += 1;
     }
 }

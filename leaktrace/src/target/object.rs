@@ -85,7 +85,6 @@ impl Object {
     }
 
     /// An object as if a mapping with this file had been opened.
-    #[cfg(test)]
     pub(crate) fn of_file(file: File, path: &Path, id: FileId) -> Self {
         Self {
             path: path.to_owned(),

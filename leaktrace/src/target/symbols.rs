@@ -3,12 +3,15 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::ops::Range;
 
+use leaktrace_common::limits::PAGE_BYTES;
 use object::elf;
 use object::pod::slice_from_all_bytes;
 use object::read::SectionIndex;
 use object::read::elf::Sym;
 
+use super::Mapping;
 use super::elf::{Elf, Section as Header, pieces};
 
 /// No function that is looked for has a name as long as this.
@@ -71,6 +74,28 @@ impl Segments {
                 && file_offset - segment.file_offset < segment.file_bytes
         })?;
         segment.svma.checked_add(file_offset - segment.file_offset)
+    }
+
+    /// Where code is, by the addresses stated in the object.
+    pub fn code(&self) -> impl Iterator<Item = Range<u64>> {
+        self.executable().map(|segment| {
+            let end = segment.svma.saturating_add(segment.file_bytes);
+            segment.svma..end
+        })
+    }
+
+    /// What has to be added to an address stated in the object to get its address in a process
+    /// that maps code of the object like this (the load bias); wraps around for objects that are
+    /// mapped below their stated addresses.
+    pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
+        // Mappings begin at whole pages, segments need not.
+        let segment = self.executable().find(|segment| {
+            let end = segment.file_offset.saturating_add(segment.file_bytes);
+            mapping.file_offset >= segment.file_offset & !(PAGE_BYTES - 1)
+                && mapping.file_offset < end
+        })?;
+        let start = mapping.start.wrapping_sub(mapping.file_offset);
+        Some(start.wrapping_add(segment.file_offset.wrapping_sub(segment.svma)))
     }
 
     fn executable(&self) -> impl Iterator<Item = &Segment> {

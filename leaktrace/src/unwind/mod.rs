@@ -1,6 +1,13 @@
-//! What an object's .eh_frame says about its stack frames. Reads bytes that it is given; attaches
-//! and opens nothing.
+//! What an object's .eh_frame says about its stack frames, as tables that the kernel side can
+//! search. Attaches nothing.
 
 mod bridges;
+mod build;
+mod rules;
+mod table;
+mod vdso;
 
 pub use bridges::{Bridges, OPERATORS, bridges};
+pub use build::{Builder, Built, identity};
+pub use rules::RareRules;
+pub use table::Table;

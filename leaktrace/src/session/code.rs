@@ -1,0 +1,204 @@
+//! Tells the stack walk what it has to know of a process's code: where it is mapped, which unwind
+//! table belongs to it, and which functions are no frames.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use aya::maps::HashMap as BpfHashMap;
+use leaktrace_common::limits::MAX_MAPPINGS;
+use leaktrace_common::mapping::{MappingTable, TableRef};
+use leaktrace_common::stack::{Bridge, BridgeKey};
+
+use super::Session;
+use super::tables::Tables;
+use crate::target::{Mappings, Object};
+use crate::unwind::Built;
+
+impl Session {
+    /// Gives the stack walk the executable mappings of a process. The half of the table that is
+    /// not in use is written, then the halves are swapped.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
+        let mut table = Box::new(MappingTable::EMPTY);
+        fill(&mut table, mappings, &self.tables);
+        let trampoline = mappings
+            .iter()
+            .find(|mapping| mapping.path == Path::new("[uprobes]"))
+            .map(|m| m.start);
+        let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
+        let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
+            self.ebpf
+                .map_mut("MAPPINGS")
+                .context("BPF map MAPPINGS is missing")?,
+        )?;
+        tables.set(u32::from(process) * 2 + unused, *table, 0)?;
+        self.processes.update(usize::from(process), |state| {
+            if let Some(trampoline) = trampoline {
+                state.trampoline = trampoline;
+            }
+            state.mapping_table = unused;
+        });
+        self.code.insert(process, mappings.clone());
+        Ok(())
+    }
+
+    /// Has the unwind table of an object made, once, and put in place when it is finished.
+    pub fn request_table(&mut self, object: &Object) {
+        let Some(builder) = &self.builder else {
+            return;
+        };
+        if self.tables.expect(object.file_id()) {
+            builder.request(object.clone());
+        }
+    }
+
+    /// Puts the tables in place that are finished by now.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the mappings that refer to them.
+    pub fn take_tables(&mut self) -> anyhow::Result<()> {
+        let mut placed = false;
+        while let Some(built) = self.builder.as_ref().and_then(|builder| builder.take()) {
+            self.place(built);
+            placed = true;
+        }
+        match placed {
+            true => self.refer_to_tables(),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts tables in place until every one that was asked for is there, or this time is over.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the mappings that refer to them.
+    pub fn wait_for_tables(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + limit;
+        while self.tables.is_waiting() {
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(built) = self.builder.as_ref().and_then(|builder| builder.wait(left)) else {
+                break;
+            };
+            self.place(built);
+        }
+        log::info!(
+            "unwind tables take {} KiB of kernel memory; {} rows of them cannot be followed",
+            self.tables.size_bytes() / 1024,
+            self.tables.unsupported_rows(),
+        );
+        self.refer_to_tables()
+    }
+
+    fn place(&mut self, built: Built) {
+        let name = built
+            .object
+            .as_ref()
+            .map(|object| object.path().to_owned())
+            .unwrap_or_default();
+        if let Err(error) = self.tables.place(built) {
+            log::warn!("stacks through {} are cut: {error}", name.display());
+        }
+    }
+
+    /// Lets the mappings of every process refer to the tables that are in place.
+    fn refer_to_tables(&mut self) -> anyhow::Result<()> {
+        let processes: Vec<_> = self.code.clone().into_iter().collect();
+        for (process, mappings) in processes {
+            self.set_mappings(process, &mappings)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the stack walk by frame pointers cross functions that are no frames: return addresses
+    /// (avma) in them, with the way to their caller.
+    ///
+    /// # Errors
+    ///
+    /// When there are more than fit; calls in the rest show the bridged function as a frame.
+    pub fn add_bridges(&mut self, process: u16, bridges: &[(u64, Bridge)]) -> anyhow::Result<()> {
+        let mut map: BpfHashMap<_, BridgeKey, Bridge> = BpfHashMap::try_from(
+            self.ebpf
+                .map_mut("BRIDGES")
+                .context("BPF map BRIDGES is missing")?,
+        )?;
+        for (address, bridge) in bridges {
+            let key = BridgeKey {
+                address: *address,
+                process: u32::from(process),
+                padding: 0,
+            };
+            map.insert(key, *bridge, 0)
+                .context("too many calls inside operator new")?;
+            self.processes.update(usize::from(process), |state| {
+                state.bridges_end = state.bridges_end.max(address + 1);
+                state.bridges_start = match state.bridges_start {
+                    0 => *address,
+                    start => start.min(*address),
+                };
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Code of a process that the stack walk tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    start: u64,
+    end: u64,
+    of_file: bool,
+    base: u64,
+    table: TableRef,
+}
+
+/// Neighbours with one table become one range; if there are still too many, ranges of files come
+/// first, because code that was made at run time is rarely what allocates.
+fn fill(table: &mut MappingTable, mappings: &Mappings, tables: &Tables) {
+    // The vsyscall page lies in the upper half; the search wants addresses below 2^63.
+    let user = mappings
+        .executable()
+        .filter(|mapping| mapping.end < 1 << 63);
+    let mut ranges: Vec<Stretch> = Vec::new();
+    for mapping in user {
+        let (base, reference) = tables.of(mapping);
+        let of_file = mapping.file.is_some();
+        match ranges.last_mut() {
+            Some(last)
+                if last.end == mapping.start && (last.base, last.table) == (base, reference) =>
+            {
+                last.end = mapping.end;
+                last.of_file |= of_file;
+            }
+            _ => ranges.push(Stretch {
+                start: mapping.start,
+                end: mapping.end,
+                of_file,
+                base,
+                table: reference,
+            }),
+        }
+    }
+    if ranges.len() > MAX_MAPPINGS {
+        log::warn!(
+            "{} ranges of code, more than the {MAX_MAPPINGS} that are known to the stack walk: \
+             stacks through the others are cut",
+            ranges.len(),
+        );
+        ranges.sort_by_key(|range| (!range.of_file, range.start));
+        ranges.truncate(MAX_MAPPINGS);
+        ranges.sort_by_key(|range| range.start);
+    }
+    for (index, range) in ranges.into_iter().enumerate() {
+        table.starts[index] = range.start;
+        table.ends[index] = range.end;
+        table.bases[index] = range.base;
+        table.tables[index] = range.table.0;
+        table.count += 1;
+    }
+}

@@ -1,0 +1,334 @@
+//! Turns the rules of an .eh_frame section into rows by address. What a row cannot express is
+//! marked as such and counted, never guessed.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use gimli::{
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EndianSlice,
+    FrameDescriptionEntry, LittleEndian, Reader, Register, RegisterRule, UnwindContext,
+    UnwindExpression, UnwindSection, X86_64,
+};
+use leaktrace_common::unwind::{MAX_RARE_RULES, RareBase, RareRule, Row, RowKind};
+
+/// Functions may be padded by this much, at most; behind more, nothing is known.
+const MAX_PADDING_BYTES: u64 = 15;
+
+/// More rows than the largest programs have by a factor of ten: a section that states more is
+/// hostile.
+const MAX_ROWS: usize = 50_000_000;
+
+type Slice<'data> = EndianSlice<'data, LittleEndian>;
+type Cie<'data> = CommonInformationEntry<Slice<'data>>;
+type Fde<'data> = FrameDescriptionEntry<Slice<'data>>;
+
+/// Rules too rare for a row, of all objects of a session.
+#[derive(Debug, Default)]
+pub struct RareRules {
+    list: Vec<RareRule>,
+    known: HashMap<RareRule, u32>,
+}
+
+impl RareRules {
+    /// All rules, by their index.
+    pub fn list(&self) -> &[RareRule] {
+        &self.list
+    }
+
+    fn index(&mut self, rule: RareRule) -> Option<u32> {
+        if let Some(index) = self.known.get(&rule) {
+            return Some(*index);
+        }
+        let index = u32::try_from(self.list.len())
+            .ok()
+            .filter(|index| *index < MAX_RARE_RULES)?;
+        self.list.push(rule);
+        self.known.insert(rule, index);
+        Some(index)
+    }
+}
+
+/// The rules of an object.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// The row that holds from an address (svma) on, ascending.
+    pub(super) rows: Vec<(u64, Row)>,
+    /// Rows that say no more than that their rule cannot be followed.
+    pub(super) unsupported: u64,
+}
+
+/// Reads a section, given by its address and its bytes, as far as it is about `code`. Functions
+/// that begin at a `hidden` address are no frames of their own.
+pub(super) fn rules(
+    section: (u64, &[u8]),
+    code: &[Range<u64>],
+    hidden: &HashSet<u64>,
+    rare: &mut RareRules,
+) -> Rules {
+    let mut reading = Reading {
+        frames: EhFrame::new(section.1, LittleEndian),
+        bases: BaseAddresses::default().set_eh_frame(section.0),
+        rare,
+        rows: Vec::new(),
+        functions: Vec::new(),
+        unsupported: 0,
+    };
+    reading.read(code, hidden);
+    reading.sorted()
+}
+
+struct Reading<'data, 'rare> {
+    frames: EhFrame<Slice<'data>>,
+    bases: BaseAddresses,
+    rare: &'rare mut RareRules,
+    rows: Vec<(u64, Row)>,
+    /// Address range and place in `rows` of each function.
+    functions: Vec<(Range<u64>, Range<usize>)>,
+    unsupported: u64,
+}
+
+impl<'data> Reading<'data, '_> {
+    fn read(&mut self, code: &[Range<u64>], hidden: &HashSet<u64>) {
+        let (frames, bases) = (self.frames, self.bases.clone());
+        let mut entries = frames.entries(&bases);
+        let mut cies: HashMap<usize, Cie<'data>> = HashMap::new();
+        let mut context = UnwindContext::new();
+        // A broken section ends the search; what was found before it is right.
+        while let Ok(Some(entry)) = entries.next() {
+            let CieOrFde::Fde(partial) = entry else {
+                continue;
+            };
+            let parsed = partial.parse(|frames, bases, offset: EhFrameOffset| {
+                if let Some(cie) = cies.get(&offset.0) {
+                    return Ok(cie.clone());
+                }
+                let cie = frames.cie_from_offset(bases, offset)?;
+                cies.insert(offset.0, cie.clone());
+                Ok(cie)
+            });
+            let Ok(fde) = parsed else { continue };
+            let start = fde.initial_address();
+            let Some(end) = start.checked_add(fde.len()) else {
+                continue;
+            };
+            // Linkers leave descriptions of functions that they have dropped, at address 0.
+            if !code
+                .iter()
+                .any(|code| code.start <= start && end <= code.end)
+                || start == end
+            {
+                continue;
+            }
+            self.function(&fde, &mut context, hidden.contains(&start));
+            if self.rows.len() > MAX_ROWS {
+                break;
+            }
+        }
+    }
+
+    fn function(&mut self, fde: &Fde<'data>, context: &mut UnwindContext<usize>, hidden: bool) {
+        let (frames, bases) = (self.frames, self.bases.clone());
+        let first = self.rows.len();
+        let range = fde.initial_address()..fde.initial_address() + fde.len();
+        let Ok(mut table) = fde.rows(&frames, &bases, context) else {
+            return;
+        };
+        loop {
+            let row = match table.next_row() {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                Err(_) => {
+                    // The rest of the function cannot be read.
+                    let from = self.rows.last().map_or(range.start, |(start, _)| start + 1);
+                    self.rows.push((from, Row::of_kind(RowKind::Unsupported)));
+                    self.unsupported += 1;
+                    break;
+                }
+            };
+            let start = row.start_address();
+            let compact = self.compact(fde, row).unwrap_or_else(|| {
+                self.unsupported += 1;
+                Row::of_kind(RowKind::Unsupported)
+            });
+            let compact = if hidden { compact.hidden() } else { compact };
+            if start >= range.start && start < range.end {
+                self.rows.push((start, compact));
+            }
+        }
+        self.functions.push((range, first..self.rows.len()));
+    }
+
+    /// A row of the section in 32 bits; `None` when they cannot express it.
+    fn compact(&mut self, fde: &Fde<'data>, row: &gimli::UnwindTableRow<usize>) -> Option<Row> {
+        match row.register(X86_64::RA) {
+            Some(RegisterRule::Undefined) => return Some(Row::of_kind(RowKind::End)),
+            Some(RegisterRule::Offset(-8)) => {}
+            Some(RegisterRule::Expression(_)) if fde.is_signal_trampoline() => {
+                return match self.frame_address(row.cfa())? {
+                    FrameAddress::Loaded(X86_64::RSP, 160) => Some(Row::of_kind(RowKind::Signal)),
+                    _ => None,
+                };
+            }
+            _ => return None,
+        }
+        let saved = match row.register(X86_64::RBP) {
+            None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => {
+                (RareBase::Untouched, 0)
+            }
+            Some(RegisterRule::Offset(offset)) => (RareBase::Cfa, offset),
+            Some(RegisterRule::Expression(expression)) => match self.place(&expression)? {
+                (X86_64::RBP, offset, false) => (RareBase::FramePointer, offset),
+                (X86_64::RSP, offset, false) => (RareBase::StackPointer, offset),
+                _ => return None,
+            },
+            Some(_) => return None,
+        };
+        let address = self.frame_address(row.cfa())?;
+        in_a_row(&address, saved).or_else(|| {
+            let index = self.rare.index(rare_rule(&address, saved)?)?;
+            Row::new(RowKind::Rare, index, 0)
+        })
+    }
+
+    fn frame_address(&self, rule: &CfaRule<usize>) -> Option<FrameAddress> {
+        match rule {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                Some(FrameAddress::At(*register, *offset))
+            }
+            CfaRule::Expression(expression) => {
+                if let Some((register, offset, true)) = self.place(expression) {
+                    return Some(FrameAddress::Loaded(register, offset));
+                }
+                self.plt(expression).map(FrameAddress::Plt)
+            }
+        }
+    }
+
+    /// An expression "register plus offset", and whether the word there is loaded.
+    fn place(&self, expression: &UnwindExpression<usize>) -> Option<(Register, i64, bool)> {
+        const DW_OP_DEREF: u8 = 0x06;
+        const DW_OP_BREG0: u8 = 0x70;
+        let mut bytes = expression.get(&self.frames).ok()?.0;
+        let register = bytes
+            .read_u8()
+            .ok()?
+            .checked_sub(DW_OP_BREG0)
+            .filter(|register| *register < 32)?;
+        let offset = bytes.read_sleb128().ok()?;
+        let register = Register(u16::from(register));
+        match bytes.slice() {
+            [] => Some((register, offset, false)),
+            [DW_OP_DEREF] => Some((register, offset, true)),
+            _ => None,
+        }
+    }
+
+    /// The expression with which linkers describe PLT entries: rsp + 8 + ((rip & 15) >= n) * 8.
+    /// The result is n.
+    fn plt(&self, expression: &UnwindExpression<usize>) -> Option<u8> {
+        const DW_OP_LIT0: u8 = 0x30;
+        match expression.get(&self.frames).ok()?.0.slice() {
+            [
+                0x77,
+                8,
+                0x80,
+                0,
+                0x3f,
+                0x1a,
+                literal @ 0x30..=0x3f,
+                0x2a,
+                0x33,
+                0x24,
+                0x22,
+            ] => Some(literal - DW_OP_LIT0),
+            _ => None,
+        }
+    }
+
+    /// The rows of all functions, ascending. Where two descriptions overlap, the one that begins
+    /// first holds.
+    fn sorted(mut self) -> Rules {
+        self.functions
+            .sort_by_key(|(range, _)| (range.start, range.end));
+        let mut sorted: Vec<(u64, Row)> = Vec::with_capacity(self.rows.len());
+        let mut end = 0;
+        for (range, rows) in &self.functions {
+            if range.end <= end {
+                continue;
+            }
+            if !sorted.is_empty() && range.start > end + MAX_PADDING_BYTES {
+                sorted.push((end, Row::NO_INFO));
+            }
+            for (start, row) in &self.rows[rows.clone()] {
+                let start = (*start).max(end);
+                match sorted.last_mut() {
+                    Some((last, known)) if *last == start => *known = *row,
+                    Some((last, known)) if *known == *row || *last > start => {}
+                    _ => sorted.push((start, *row)),
+                }
+            }
+            end = range.end;
+        }
+        if !sorted.is_empty() {
+            sorted.push((end, Row::NO_INFO));
+        }
+        Rules {
+            rows: sorted,
+            unsupported: self.unsupported,
+        }
+    }
+}
+
+/// How the canonical frame address is found.
+enum FrameAddress {
+    /// Register plus offset.
+    At(Register, i64),
+    /// The word at register plus offset.
+    Loaded(Register, i64),
+    /// See [`RowKind::Plt`].
+    Plt(u8),
+}
+
+fn in_a_row(address: &FrameAddress, saved: (RareBase, i64)) -> Option<Row> {
+    let saved = match saved {
+        (RareBase::Untouched, _) => 0,
+        // The word below the return address is the first one that a register can be in.
+        (RareBase::Cfa, offset) if offset <= -16 && offset % 8 == 0 => {
+            u32::try_from(-offset / 8 - 1).ok()?
+        }
+        _ => return None,
+    };
+    match address {
+        FrameAddress::At(register, offset) if *offset >= 0 && offset % 8 == 0 => {
+            let kind = match *register {
+                X86_64::RSP => RowKind::StackPointer,
+                X86_64::RBP => RowKind::FramePointer,
+                _ => return None,
+            };
+            Row::new(kind, u32::try_from(offset / 8).ok()?, saved)
+        }
+        FrameAddress::Plt(from) => Row::new(RowKind::Plt, u32::from(*from), saved),
+        _ => None,
+    }
+}
+
+fn rare_rule(address: &FrameAddress, saved: (RareBase, i64)) -> Option<RareRule> {
+    let (register, offset, loaded) = match address {
+        FrameAddress::At(register, offset) => (register, offset, 0),
+        FrameAddress::Loaded(register, offset) => (register, offset, 1),
+        FrameAddress::Plt(_) => return None,
+    };
+    let base = match *register {
+        X86_64::RSP => RareBase::StackPointer,
+        X86_64::RBP => RareBase::FramePointer,
+        _ => return None,
+    };
+    Some(RareRule {
+        cfa_base: base as u16,
+        cfa_loaded: loaded,
+        cfa_offset: i32::try_from(*offset).ok()?,
+        saved_base: saved.0 as u16,
+        padding: 0,
+        saved_offset: i32::try_from(saved.1).ok()?,
+    })
+}
