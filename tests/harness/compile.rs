@@ -56,6 +56,11 @@ impl Program {
         Self::new(source, "rustc", &flags)
     }
 
+    /// A Go program with C in it, whose C functions have frame pointers.
+    pub fn go(source: &'static str) -> Self {
+        Self::new(source, "go", &["build"])
+    }
+
     /// A static program without a C library.
     pub fn bare(source: &'static str) -> Self {
         Self::new(
@@ -92,18 +97,19 @@ impl Program {
 
     fn build(&self, source: &Path, executable: &Path) {
         let unfinished = executable.with_extension(std::process::id().to_string());
-        let output = Command::new(self.compiler)
-            .args(&self.flags)
-            .arg(source)
-            .arg("-o")
-            .arg(&unfinished)
-            .output()
-            .unwrap_or_else(|error| {
-                panic!(
-                    "cannot run {}: {error}; cargo xtask setup installs it",
-                    self.compiler
-                )
-            });
+        let mut command = Command::new(self.compiler);
+        command.args(&self.flags).arg("-o").arg(&unfinished);
+        if self.compiler == "go" {
+            let cache = executable.with_file_name("go-cache");
+            command.env("GOCACHE", cache).env("GO111MODULE", "off");
+            command.env("CGO_CFLAGS", "-O1 -g -fno-omit-frame-pointer");
+        }
+        let output = command.arg(source).output().unwrap_or_else(|error| {
+            panic!(
+                "cannot run {}: {error}; cargo xtask setup installs it",
+                self.compiler
+            )
+        });
         assert!(
             output.status.success(),
             "cannot build {}: {}",

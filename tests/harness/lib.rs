@@ -16,6 +16,7 @@ mod lines;
 mod procfs;
 mod report;
 mod spawned;
+mod survived;
 mod target;
 mod traced;
 mod tracer;
@@ -28,6 +29,7 @@ pub use files::{copy, read, scratch};
 pub use procfs::{code_at, cpu_time, peak_resident_bytes};
 pub use report::{Frame, Held, Report, Site};
 pub use spawned::Spawned;
+pub use survived::{Survived, survives};
 pub use target::Target;
 pub use traced::{
     Traced, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true, trace, trace_with,

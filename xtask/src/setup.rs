@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the end-to-end tests compile their traced programs with: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 2] = [("gcc", "gcc"), ("g++", "g++")];
+const TEST_TOOLS: [(&str, &str); 3] = [("gcc", "gcc"), ("g++", "g++"), ("go", "golang-go")];
 
 /// Debian's compiler with the sources of `core` and with clippy, from its security archive.
 const BPF_COMPILER: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
