@@ -5,6 +5,7 @@ use serde::Serialize;
 
 pub use crate::analysis::Verdict;
 pub use crate::symbolize::Frame;
+pub use crate::target::Container;
 
 /// A line of the JSON output.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +48,9 @@ pub struct TargetLine {
     /// Path of the executable, as the process sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
+    /// The container that the process is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
 }
 
 /// A probe.

@@ -2,12 +2,11 @@
 //! whose file has been replaced.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use leaktrace_tests::{
     Program, Target, Tracer, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true,
-    copy, read, scratch,
+    copy, fill_root, mapped_files, scratch,
 };
 
 const NOBODY: u32 = 65534;
@@ -19,18 +18,6 @@ fn assert_traced_exactly(mut target: Target) {
     assert_sites_are_true(session.final_report(), &truth);
     assert_totals_are_true(session.final_report(), &truth);
     assert_nothing_lost(session.final_report());
-}
-
-/// Files that a running program has mapped: itself, its libraries and its loader.
-fn mapped_files(pid: u32) -> Vec<PathBuf> {
-    let maps = read(Path::new(&format!("/proc/{pid}/maps")));
-    let mut files: Vec<_> = maps
-        .lines()
-        .filter_map(|line| line.find('/').map(|at| PathBuf::from(&line[at..])))
-        .collect();
-    files.sort();
-    files.dedup();
-    files
 }
 
 #[test]
@@ -52,18 +39,7 @@ fn a_program_of_another_user_is_traced() {
 fn a_program_in_another_root_is_traced_through_that_root() {
     let root = scratch();
     let program = Program::c("each_function.c");
-    for file in mapped_files(Target::start(&program, &[]).pid()) {
-        let inside = root.path().join(file.strip_prefix("/").unwrap_or(&file));
-        copy(&file, &inside);
-        // The loader is named by a path of its own in the executable.
-        if let Some(name) = file
-            .file_name()
-            .filter(|name| name.to_string_lossy().starts_with("ld-"))
-        {
-            copy(&file, &root.path().join("lib64").join(name));
-            copy(&file, &root.path().join("lib").join(name));
-        }
-    }
+    fill_root(root.path(), &program);
     let mut command = Command::new("chroot");
     command.arg(root.path()).arg(program.path());
     assert_traced_exactly(Target::start_command(&mut command));

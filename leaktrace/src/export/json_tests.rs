@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::export::samples;
-use crate::report::{End, EndReason, ProbeLine, Start, TargetLine};
+use crate::report::{Container, End, EndReason, ProbeLine, Start, TargetLine};
 
 fn written(line: &Line) -> String {
     let mut bytes = Vec::new();
@@ -26,6 +26,10 @@ fn start_line() {
             pid: 4242,
             comm: "api".to_owned(),
             exe: Some("/usr/bin/api".to_owned()),
+            container: Some(Container {
+                runtime: Some("docker"),
+                id: "0123456789abcdef".repeat(4),
+            }),
         }],
         probes: vec![ProbeLine {
             pid: 4242,

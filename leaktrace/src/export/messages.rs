@@ -49,9 +49,10 @@ fn push_target(out: &mut String, start: &Start, target: &TargetLine) {
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
-        "tracing pid {} ({}): {} attached, stacks by {}",
+        "tracing pid {} ({}){}: {} attached, stacks by {}",
         target.pid,
         plain(&target.comm),
+        place(target),
         units::counted(attached, "probe"),
         plain(stacks),
     );
@@ -64,6 +65,13 @@ fn push_target(out: &mut String, start: &Start, target: &TargetLine) {
             plain(&probe.object),
             plain(why),
         );
+    }
+}
+
+fn place(target: &TargetLine) -> String {
+    match &target.container {
+        Some(container) => format!(" in {}", plain(&container.short())),
+        None => String::new(),
     }
 }
 
@@ -90,7 +98,7 @@ fn signal_name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::ProbeLine;
+    use crate::report::{Container, ProbeLine};
 
     fn probe(function: &str, note: Option<&str>) -> ProbeLine {
         ProbeLine {
@@ -111,6 +119,10 @@ mod tests {
                 pid: 4242,
                 comm: "a\u{1b}pi".to_owned(),
                 exe: None,
+                container: Some(Container {
+                    runtime: Some("docker"),
+                    id: "0123456789abcdef".repeat(4),
+                }),
             }],
             probes: vec![
                 probe("malloc", None),
@@ -122,7 +134,8 @@ mod tests {
         };
         assert_eq!(
             start(&line),
-            "tracing pid 4242 (a\\u{1b}pi): 2 probes attached, stacks by frame pointer\n  \
+            "tracing pid 4242 (a\\u{1b}pi) in docker 0123456789ab: 2 probes attached, stacks by frame \
+             pointer\n  \
              not attached: valloc in /usr/lib/libc.so.6: it is not in the object\n"
         );
     }

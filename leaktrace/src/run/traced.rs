@@ -196,6 +196,7 @@ impl Traced {
                 .process
                 .exe()
                 .map(|exe| exe.to_string_lossy().into_owned()),
+            container: self.process.container().cloned(),
         }
     }
 

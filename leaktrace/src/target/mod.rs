@@ -1,12 +1,14 @@
 //! The traced process: what it is, what it maps, and the objects behind the mappings. Reads
 //! /proc and files through the process's own root; changes nothing.
 
+mod container;
 mod elf;
 mod mapping;
 mod object;
 mod process;
 mod symbols;
 
+pub use container::Container;
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use process::{Process, TargetError};

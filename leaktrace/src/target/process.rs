@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::Mappings;
+use super::{Container, Mappings};
 
 /// /proc/PID/maps is read up to here: over a million mappings.
 const MAX_MAPS_BYTES: u64 = 256 << 20;
@@ -106,6 +106,7 @@ pub struct Process {
     comm: String,
     exe: Option<PathBuf>,
     command_line: String,
+    container: Option<Container>,
 }
 
 impl Process {
@@ -142,6 +143,9 @@ impl Process {
         process.comm = read(pid, "comm")?.trim_end_matches('\n').to_owned();
         process.exe = executable(pid);
         process.command_line = command_line(&read(pid, "cmdline")?);
+        process.container = read(pid, "cgroup")
+            .ok()
+            .and_then(|cgroup| Container::parse(&cgroup));
         if process.has_exited() {
             return Err(TargetError::Exited { pid });
         }
@@ -166,6 +170,11 @@ impl Process {
     /// Arguments, joined by spaces.
     pub fn command_line(&self) -> &str {
         &self.command_line
+    }
+
+    /// The container that it is in; absent when its control group is that of none.
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
     }
 
     /// Readable once the process has ended.
@@ -245,6 +254,7 @@ impl Process {
             comm: String::new(),
             exe: None,
             command_line: String::new(),
+            container: None,
         }
     }
 }
