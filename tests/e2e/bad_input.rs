@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use leaktrace_tests::{
-    Finished, PATIENCE, Program, Spawned, Target, assert_refused, copy, leaktrace, read, run,
-    run_to_end, scratch,
+    Finished, PATIENCE, Program, Spawned, Target, Tracer, assert_refused, assert_totals_are_true,
+    copy, leaktrace, read, run, run_to_end, scratch,
 };
 use rustix::process::Signal;
 
@@ -201,4 +201,75 @@ fn doctor_says_that_this_machine_can_trace() {
     let finished = run(&["doctor"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(finished.output.lines().count() > 3, "{finished:?}");
+}
+
+/// A library that a target may have: a real one, not much larger than what is broken in it.
+fn library() -> Vec<u8> {
+    let path = Program::c("plugin.c").with(&["-shared", "-fPIC"]).path();
+    std::fs::read(&path).unwrap_or_else(|error| panic!("cannot read a library: {error}"))
+}
+
+#[test]
+fn a_file_that_is_truncated_while_it_is_read_costs_names_and_nothing_else() {
+    let directory = scratch();
+    let path = directory.path().join("plugin.so");
+    assert!(std::fs::write(&path, library()).is_ok());
+    let path = path.to_string_lossy();
+    let mut target = Target::start(&Program::c("hostile.c"), &["truncate", &path]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "200ms"]);
+    let truth = target.work();
+    let report = tracer.report_of(&truth);
+    assert_eq!(report.held_by("heap", "leak_in_the_plugin").count, 1);
+    // Now the file is being read, and what is left of it is nothing.
+    let truth = target.work();
+    tracer.report_of(&truth);
+    let session = tracer.stop();
+    assert_totals_are_true(session.final_report(), &truth);
+    let notices = session.final_report().0["notices"].to_string();
+    assert!(notices.contains("could not be read"), "{notices}");
+}
+
+#[test]
+fn files_that_only_look_like_libraries_cost_names_and_nothing_else() {
+    let directory = scratch();
+    let good = library();
+    let mut files = vec![b"no library at all".repeat(5000), vec![0; 1 << 16]];
+    // Every number of the headers becomes a large one, and bytes all over the file change, in
+    // the same places in every run.
+    for at in 16..64 {
+        let mut bad = good.clone();
+        bad[at] = 0xff;
+        files.push(bad);
+    }
+    let mut state = 1_u64;
+    for _ in 0..12 {
+        let mut bad = good.clone();
+        for _ in 0..200 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let at = (state >> 33) as usize % (bad.len() - 64) + 64;
+            bad[at] = (state >> 24) as u8;
+        }
+        files.push(bad);
+    }
+    let paths: Vec<String> = (0..files.len())
+        .map(|number| {
+            directory
+                .path()
+                .join(format!("{number}.so"))
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    for (path, bytes) in paths.iter().zip(&files) {
+        assert!(std::fs::write(path, bytes).is_ok());
+    }
+    let mut arguments = vec!["junk"];
+    arguments.extend(paths.iter().map(String::as_str));
+    let mut target = Target::start(&Program::c("hostile.c"), &arguments);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    let session = tracer.stop();
+    assert_totals_are_true(session.final_report(), &truth);
 }

@@ -9,7 +9,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
 
 use super::demangle::demangle;
 use super::depth::Depth;
-use super::{Frame, Naming};
+use super::{Frame, Naming, truncation};
 use crate::target::{FileId, Mapping, Mappings, Object, Segments};
 
 /// After so many addresses at which an object could not be read it is asked for less: when the
@@ -55,6 +55,7 @@ impl ElfNaming {
     /// A namer that knows no object yet. No debug directories of this machine are searched: the
     /// target may have been built anywhere.
     pub fn new() -> Self {
+        truncation::survive();
         Self {
             symbolizer: symbolizer(),
             objects: HashMap::new(),
@@ -119,6 +120,7 @@ impl ElfNaming {
         let held = self.objects.get_mut(&id)?;
         let mut depth = held.depth;
         while depth != Depth::Nothing {
+            let faults = truncation::faults();
             let mut elf = Elf::new(held.object.open_path());
             elf.debug_syms = depth == Depth::Debug;
             let source = Source::Elf(elf);
@@ -131,6 +133,12 @@ impl ElfNaming {
                     Err(_) => Err(()),
                 }
             }));
+            if truncation::faults() != faults {
+                // What was read is part of the file, and zeros.
+                self.symbolizer = symbolizer();
+                held.depth = Depth::Nothing;
+                break;
+            }
             match result {
                 Ok(Ok(Some(names))) => return Some(names),
                 // Debug information can be silent where the symbols are not.

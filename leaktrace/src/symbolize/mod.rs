@@ -5,6 +5,7 @@ mod demangle;
 mod depth;
 mod elf;
 mod frame;
+mod truncation;
 
 pub use elf::ElfNaming;
 pub use frame::Frame;
