@@ -17,6 +17,21 @@ fn each_allocation_function_holds_exactly_what_leaked_through_it() {
 }
 
 #[test]
+fn the_programs_run_with_the_c_library_that_is_meant() {
+    // Set together with the root that they run in.
+    let Some(version) = std::env::var_os("LEAKTRACE_TARGET_GLIBC") else {
+        return;
+    };
+    let traced = trace(&Program::c("each_function.c"), &["leak"]);
+    let told = traced
+        .truth
+        .lines("text")
+        .find(|line| line["name"] == "glibc");
+    let told = told.and_then(|line| line["value"].as_str());
+    assert_eq!(told, version.to_str());
+}
+
+#[test]
 fn what_is_freed_again_is_not_live() {
     let traced = trace(&Program::c("each_function.c"), &["no_leak"]);
     assert_exact(&traced);

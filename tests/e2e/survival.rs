@@ -2,8 +2,6 @@
 //! children and libraries that come and go. Each program says and ends the same with leaktrace and
 //! without, and what it holds is counted exactly.
 
-use std::process::Command;
-
 use leaktrace_tests::{
     Program, Survived, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true,
     survives, trace,
@@ -39,9 +37,8 @@ fn survives_but_for_interrupted_calls(program: &Program, arguments: &[&str]) {
 
 #[track_caller]
 fn survives_truly(program: &Program, arguments: &[&str]) -> Survived {
-    let path = program.path();
     let survived = survives(|| {
-        let mut command = Command::new(&path);
+        let mut command = program.command();
         command.args(arguments);
         command
     });

@@ -92,7 +92,27 @@ impl Program {
         if !executable.exists() {
             self.build(&source, &executable);
         }
+        // It has the same path in there.
+        if let Some(root) = target_root() {
+            let inside = root.join(executable.strip_prefix("/").unwrap_or(&executable));
+            if !inside.exists() {
+                crate::copy(&executable, &inside);
+            }
+        }
         executable
+    }
+
+    /// The program, to be run: in the root that `LEAKTRACE_TARGET_ROOT` names, when it is set.
+    pub fn command(&self) -> Command {
+        let path = self.path();
+        match target_root() {
+            None => Command::new(path),
+            Some(root) => {
+                let mut command = Command::new("chroot");
+                command.arg(root).arg(path);
+                command
+            }
+        }
     }
 
     fn build(&self, source: &Path, executable: &Path) {
@@ -129,6 +149,11 @@ impl Program {
         }
         hasher.finish()
     }
+}
+
+/// The root that traced programs run in when it is not this machine's.
+fn target_root() -> Option<PathBuf> {
+    std::env::var_os("LEAKTRACE_TARGET_ROOT").map(PathBuf::from)
 }
 
 /// Cargo's target directory: test binaries lie in `<target>/<profile>/deps`.

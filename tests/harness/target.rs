@@ -20,7 +20,7 @@ pub struct Target {
 impl Target {
     /// Starts the program and waits until it is ready.
     pub fn start(program: &Program, arguments: &[&str]) -> Self {
-        Self::start_command(Command::new(program.path()).args(arguments))
+        Self::start_command(program.command().args(arguments))
     }
 
     /// Starts a command that becomes a program of the protocol, and waits until it is ready.

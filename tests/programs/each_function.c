@@ -1,6 +1,7 @@
 /* Leaks exactly 30,000 bytes in 30 blocks through each allocation function, each from a caller of
  * its own, and allocates and frees as much again. Argument "no_leak": only the part that is freed. */
 #include "protocol.h"
+#include <gnu/libc-version.h>
 #include <malloc.h>
 
 enum { BLOCKS = 30, BLOCK_BYTES = 1000 };
@@ -106,5 +107,6 @@ int main(int argc, char **argv)
     truth_number("freed_bytes", freed_bytes);
     truth_number("freed_count", freed_count);
     truth_number("unmatched_frees", 0);
+    truth_text("glibc", gnu_get_libc_version());
     finish();
 }

@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod child;
 mod command;
+mod debian_root;
 mod demo;
 #[path = "../../leaktrace/bpf/digest.rs"]
 mod digest;

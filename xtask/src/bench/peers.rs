@@ -1,11 +1,11 @@
 //! Brings the tracers to compare with onto this machine: heaptrack as a package, memleak in a
 //! Debian root of its own, because older releases do not have it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::{command::say, setup, workspace};
+use crate::{debian_root, setup, workspace};
 
 /// The release whose libbpf-tools are compared with.
 const RELEASE: &str = "trixie";
@@ -18,32 +18,15 @@ pub(super) struct Peers {
 
 /// Installs what is missing.
 pub(super) fn install() -> Result<Peers> {
-    for program in ["heaptrack", "debootstrap"] {
-        if workspace::on_path(program).is_none() {
-            setup::install(&[program])?;
-        }
+    if workspace::on_path("heaptrack").is_none() {
+        setup::install(&["heaptrack"])?;
     }
     let root = super::folder().join(RELEASE);
     let peers = Peers { root };
     if peers.memleak_program().exists() {
         return Ok(peers);
     }
-    say(&format!(
-        "fetching libbpf-tools into {} (a minute)",
-        peers.root.display()
-    ));
-    // Made elsewhere and renamed: an interrupted run must not leave half a root behind.
-    let unfinished = super::folder().join(format!("{RELEASE}.unfinished"));
-    if unfinished.exists() {
-        fs::remove_dir_all(&unfinished)
-            .with_context(|| format!("cannot remove {}", unfinished.display()))?;
-    }
-    crate::command::output(
-        Command::new("debootstrap")
-            .args(["--variant=minbase", "--include=libbpf-tools", RELEASE])
-            .arg(&unfinished),
-    )?;
-    fs::rename(&unfinished, &peers.root)?;
+    debian_root::make(&peers.root, RELEASE, &["libbpf-tools"])?;
     if !peers.memleak_program().exists() {
         bail!("{RELEASE} has no {}", peers.memleak_program().display());
     }
