@@ -62,13 +62,23 @@ impl TableRef {
 
 /// Index of the last mapping that starts at or below `address`; 0 when there is none, so the
 /// caller has to compare with the mapping's start and end.
-///
-/// Ten steps without a branch on data: a branch would make the verifier follow 2^10 paths. Two
-/// sign bits are combined because LLVM turns the test of a single one back into a branch.
 #[inline(always)]
 pub fn search(table: &MappingTable, address: u64) -> usize {
+    // Most processes have few mappings with code, and each step waits for the one before.
+    match table.count > FEW_MAPPINGS {
+        true => search_from(table, address, MAX_MAPPINGS as u64 / 2),
+        false => search_from(table, address, FEW_MAPPINGS / 2),
+    }
+}
+
+const FEW_MAPPINGS: u64 = 16;
+
+/// Steps without a branch on data: a branch would make the verifier follow 2^10 paths. Two sign
+/// bits are combined because LLVM turns the test of a single one back into a branch.
+#[inline(always)]
+fn search_from(table: &MappingTable, address: u64, first_step: u64) -> usize {
     let mut at = 0u64;
-    let mut step = MAX_MAPPINGS as u64 / 2;
+    let mut step = first_step;
     while step > 0 {
         let candidate = (at + step) & (MAX_MAPPINGS as u64 - 1);
         // Negative, top bit 1, exactly if candidate < count, and exactly if start <= address.
@@ -107,7 +117,7 @@ mod tests {
         let all: std::vec::Vec<(u64, u64)> = (0..MAX_MAPPINGS as u64)
             .map(|i| (0x1000 + i * 0x3000, 0x2000 + i * 0x3000))
             .collect();
-        for length in [0, 1, 2, 3, 7, 8, 9, 511, 512, 513, 1023, 1024] {
+        for length in [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 511, 512, 513, 1023, 1024] {
             let table = table(&all[..length]);
             for (i, (start, end)) in all.iter().enumerate() {
                 let inside = i < length;

@@ -14,32 +14,38 @@ pub const CHUNK_ROWS: usize = CHUNK_BYTES / 4;
 /// Entries of a block index that fit into a chunk.
 pub const CHUNK_BLOCKS: usize = CHUNK_BYTES / 8;
 
-/// A chunk: rows, or a piece of a block index.
+/// A chunk: rows, or a piece of a block index with two halves an entry, the lower one first.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Two rows a word, the first in the lower half; or an entry of an index each.
-    pub words: [u64; CHUNK_BLOCKS],
+    /// Rows.
+    pub rows: [Row; CHUNK_ROWS],
 }
 
 impl Chunk {
     /// A chunk that says nothing.
     pub const EMPTY: Self = Self {
-        words: [0; CHUNK_BLOCKS],
+        rows: [Row::NO_INFO; CHUNK_ROWS],
     };
 
     /// The n-th row.
     #[inline(always)]
     pub const fn row(&self, n: u64) -> Row {
-        let word = self.words[(n as usize >> 1) & (CHUNK_BLOCKS - 1)];
-        Row((word >> ((n & 1) * 32)) as u32)
+        self.rows[n as usize & (CHUNK_ROWS - 1)]
     }
 
-    /// Writes the n-th row.
-    pub const fn set_row(&mut self, n: usize, row: Row) {
-        let word = &mut self.words[n / 2];
-        let shift = (n % 2) * 32;
-        *word = *word & !(0xffff_ffff << shift) | (row.0 as u64) << shift;
+    /// The n-th entry of a piece of a block index.
+    #[inline(always)]
+    pub const fn block(&self, n: u64) -> Block {
+        let low = self.row(n * 2).0 as u64;
+        let high = self.row(n * 2 + 1).0 as u64;
+        Block(low | high << 32)
+    }
+
+    /// Writes the n-th entry of a piece of a block index.
+    pub const fn set_block(&mut self, n: usize, block: Block) {
+        self.rows[n * 2] = Row(block.0 as u32);
+        self.rows[n * 2 + 1] = Row((block.0 >> 32) as u32);
     }
 }
 
@@ -100,25 +106,35 @@ impl Block {
 
 /// The row of a block that holds at this place (0 to 255): the last one at or before it. The first
 /// row of a block is at place 0.
-///
-/// Eight steps without a branch on data, as in [`crate::mapping::search`].
 #[inline(always)]
 pub fn find(chunk: &Chunk, block: Block, place: u32) -> Row {
+    // Most blocks have few rows, and each step waits for the one before.
+    match block.count() > FEW_ROWS {
+        true => find_from(chunk, block, place, CHUNK_ROWS as u64 / 2),
+        false => find_from(chunk, block, place, FEW_ROWS / 2),
+    }
+}
+
+const FEW_ROWS: u64 = 16;
+
+/// Steps without a branch on data, as in [`crate::mapping::search`].
+#[inline(always)]
+fn find_from(chunk: &Chunk, block: Block, place: u32, first_step: u64) -> Row {
     let (first, count) = (block.first(), block.count());
     let mut at = 0u64;
-    let mut step = CHUNK_ROWS as u64 / 2;
+    let mut step = first_step;
     while step > 0 {
         let candidate = at + step;
         // Negative, top bit 1, exactly if candidate < count, and exactly if it is not behind.
         let exists = candidate.wrapping_sub(count);
-        let row = chunk.row((first + candidate) & (CHUNK_ROWS as u64 - 1));
+        let row = chunk.row(first + candidate);
         let before = u64::from(row.place())
             .wrapping_sub(u64::from(place))
             .wrapping_sub(1);
         at += ((exists & before) >> 63) * step;
         step /= 2;
     }
-    chunk.row((first + at) & (CHUNK_ROWS as u64 - 1))
+    chunk.row(first + at)
 }
 
 #[cfg(test)]
@@ -132,15 +148,15 @@ mod tests {
 
     #[test]
     fn every_place_finds_the_last_row_before_it() {
-        for count in [1usize, 2, 3, 7, 8, 9, 100, 128, 255, 256] {
+        for count in [1usize, 2, 3, 7, 8, 9, 15, 16, 17, 100, 128, 255, 256] {
             let gap = CHUNK_ROWS / count;
             for first in [0, (CHUNK_ROWS - count) / 2, CHUNK_ROWS - count] {
                 let mut chunk = Chunk::EMPTY;
                 for n in 0..CHUNK_ROWS {
-                    chunk.set_row(n, rule(9999));
+                    chunk.rows[n] = rule(9999);
                 }
                 for n in 0..count {
-                    chunk.set_row(first + n, rule(n as u32).at((n * gap) as u8));
+                    chunk.rows[first + n] = rule(n as u32).at((n * gap) as u8);
                 }
                 let block = Block::of_rows(5, first as u8, count as u16);
                 for place in 0..256u32 {
@@ -161,6 +177,15 @@ mod tests {
         );
         assert_eq!(block.moved(1).chunk(), 0x00ab_cdf0);
         assert_eq!((block.moved(1).first(), block.moved(1).count()), (255, 256));
+    }
+
+    #[test]
+    fn an_index_holds_whole_blocks() {
+        let mut chunk = Chunk::EMPTY;
+        let block = Block::of_rows(0x00ab_cdef, 255, 256);
+        chunk.set_block(CHUNK_BLOCKS - 1, block);
+        assert_eq!(chunk.block(CHUNK_BLOCKS as u64 - 1), block);
+        assert_eq!(chunk.block(0), Block(0));
     }
 
     #[test]

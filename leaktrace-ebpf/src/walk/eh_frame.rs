@@ -8,8 +8,7 @@ use leaktrace_common::limits::{MAX_BRIDGE_CHAIN, MAX_FRAMES, SHARD_CHUNKS};
 use leaktrace_common::mapping::TableRef;
 use leaktrace_common::stack::StackEnd;
 use leaktrace_common::unwind::{
-    BLOCK_BYTES, Block, CHUNK_BLOCKS, Chunk, Registers, Row, RowKind, find, step,
-    step_by_frame_pointer,
+    BLOCK_BYTES, CHUNK_BLOCKS, Chunk, Registers, Row, RowKind, find, step, step_by_frame_pointer,
 };
 
 use super::{CONTINUE, STOP, enter_mapping, push};
@@ -116,7 +115,7 @@ fn row_of(walk: &Scratch, address: u64) -> Row {
     let Some(index) = chunk(table.chunk() + number / CHUNK_BLOCKS as u32) else {
         return Row::NO_INFO;
     };
-    let block = Block(index.words[number as usize & (CHUNK_BLOCKS - 1)]);
+    let block = index.block(u64::from(number) & (CHUNK_BLOCKS as u64 - 1));
     if let Some(row) = block.only_row() {
         return row;
     }

@@ -191,8 +191,8 @@ impl Tables {
 /// A piece of a block index, with chunks counted from the first of all.
 fn index_chunk(blocks: &[Block], rows_begin: u32) -> Chunk {
     let mut chunk = Chunk::EMPTY;
-    for (word, block) in chunk.words.iter_mut().zip(blocks) {
-        *word = block.moved(rows_begin).0;
+    for (number, block) in blocks.iter().enumerate() {
+        chunk.set_block(number, block.moved(rows_begin));
     }
     chunk
 }

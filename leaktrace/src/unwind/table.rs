@@ -127,7 +127,7 @@ impl Layout {
         let number = self.chunks.len() - 1;
         let first = self.used;
         for row in rows {
-            self.chunks[number].set_row(self.used, *row);
+            self.chunks[number].rows[self.used] = *row;
             self.used += 1;
         }
         // Numbers fit: the span is limited, a chunk has 256 rows.
