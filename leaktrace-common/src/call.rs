@@ -65,6 +65,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// The call by which the dynamic linker of a process tells of new objects. It allocates and
+    /// frees nothing; only its process counts.
+    pub const fn of_linker(process: u16) -> Self {
+        Self {
+            kind: CallKind::Map,
+            size_argument: NO_ARGUMENT,
+            count_argument: NO_ARGUMENT,
+            pointer_argument: NO_ARGUMENT,
+            function: u16::MAX,
+            process,
+        }
+    }
+
     /// Packs the call into an attach cookie.
     pub const fn to_cookie(self) -> u64 {
         self.kind as u64

@@ -20,6 +20,9 @@ pub enum EventKind {
     /// The table of processes has a new entry: `process`, made by a fork or an exec. Only wakes
     /// user space; the table says all.
     NewProcess = 6,
+    /// The process has new code, or code was seen to run where none was known. Only wakes user
+    /// space, which then reads the mappings.
+    CodeMapped = 7,
 }
 
 /// One event.

@@ -16,6 +16,7 @@
 mod allocate;
 mod atomic;
 mod call;
+mod code;
 mod free;
 mod live;
 mod loss;
@@ -62,6 +63,13 @@ pub fn mapping_enter(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn mapping_return(ctx: RetProbeContext) -> u32 {
     mapping::leave(&ctx);
+    0
+}
+
+/// The dynamic linker tells debuggers that the list of objects has changed.
+#[uprobe]
+pub fn code_mapped(ctx: ProbeContext) -> u32 {
+    code::mapped(&ctx);
     0
 }
 

@@ -85,15 +85,6 @@ pub fn code_of(process: u32) -> u32 {
     }
 }
 
-/// Asks user space to read the mappings again: code runs where none was known.
-#[inline(always)]
-pub fn note_unknown_code(process: u32) {
-    if let Some(state) = PROCESSES.get_ptr_mut(process) {
-        // SAFETY: the pointer is a live map value; all writers here write the same value.
-        unsafe { core::ptr::write_volatile(&raw mut (*state).mapping_missed, 1) };
-    }
-}
-
 /// A traced process has forked: the child gets an entry, and starts with its parent's code. A
 /// child that shares the address space (vfork) counts to its parent, whose memory it uses.
 #[inline(always)]

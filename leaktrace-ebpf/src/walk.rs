@@ -14,6 +14,7 @@ use leaktrace_common::mapping;
 use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
 
 use crate::call::Entry;
+use crate::code;
 use crate::maps::{EH_FRAME, MAPPINGS, PROCESSES};
 use crate::process;
 use crate::scratch::Scratch;
@@ -43,6 +44,7 @@ pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
     walk.return_address = 0;
+    walk.unknown_code = 0;
     if let Some(caller) = window::word(&mut walk.window, entry.stack_pointer) {
         walk.return_address = caller;
         match EH_FRAME.load() {
@@ -52,6 +54,9 @@ pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     }
     // SAFETY: as above.
     let walk = unsafe { &mut *area };
+    if walk.unknown_code != 0 {
+        code::note_unknown(process);
+    }
     walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
 }
 
@@ -81,6 +86,7 @@ fn enter_mapping(walk: &mut Scratch, address: u64) -> bool {
     let index = mapping::search(table, address);
     let (start, end) = (table.starts[index], table.ends[index]);
     if address < start || address >= end {
+        walk.unknown_code = 1;
         return false;
     }
     walk.mapping_start = start;

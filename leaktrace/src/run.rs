@@ -173,8 +173,11 @@ impl Watch<'_> {
                 () = &mut end => return Ok(EndReason::Duration),
                 ready = events.readable() => {
                     let mut ready = ready.context("failed to wait for mapping events")?;
-                    session.take_events();
                     ready.clear_ready();
+                    session.take_events();
+                    for target in &mut self.targets {
+                        target.follow_mappings(session, false);
+                    }
                 }
                 ready = readable(tables.as_ref()) => {
                     ready.context("failed to wait for unwind tables")?;

@@ -10,7 +10,10 @@ use crate::{Program, Report, Session, Site, Target, Tracer, scratch};
 /// The size of the blocks that the sampler marks stacks with.
 const MARK_BYTES: &str = "41";
 
-const MOST_FRAMES: usize = 120;
+const MOST_FRAMES: usize = 250;
+/// Where the kernel maps the code that functions with a return probe return to: the last page.
+const TRAMPOLINE: u64 = 0x7fff_ffff_e000;
+
 const HEADER_WORDS: usize = 4;
 const SAMPLE_WORDS: usize = 3 + MOST_FRAMES;
 
@@ -28,6 +31,8 @@ pub struct Agreement {
     pub wrong: u64,
     /// Stacks that leaktrace says to be cut.
     pub truncated: u64,
+    /// Stacks that the process has taken and that leaktrace does not have at all.
+    pub missing: u64,
     /// The first stacks that are wrong.
     pub examples: Vec<String>,
     /// All that leaktrace said.
@@ -73,9 +78,13 @@ fn read(file: &Path) -> (std::ops::Range<u64>, Stacks) {
     let mut stacks = Stacks::new();
     for sample in words[HEADER_WORDS..].chunks_exact(SAMPLE_WORDS) {
         let (count, depth) = (sample[1], sample[2] as usize);
-        if count > 0 {
-            let frames = sample[4..3 + depth].to_vec();
-            *stacks.entry(frames).or_default() += count;
+        if count == 0 {
+            continue;
+        }
+        let frames = &sample[4..3 + depth];
+        // Inside another allocation function the call does not count, and backtrace ends there.
+        if !frames.iter().any(|frame| *frame >= TRAMPOLINE) {
+            *stacks.entry(frames.to_vec()).or_default() += count;
         }
     }
     (words[0]..words[1], stacks)
@@ -89,6 +98,7 @@ fn agreement(session: Session, marked: std::ops::Range<u64>, taken: &Stacks) -> 
         equal: 0,
         wrong: 0,
         truncated,
+        missing: 0,
         examples: Vec::new(),
         session,
     };
@@ -100,6 +110,8 @@ fn agreement(session: Session, marked: std::ops::Range<u64>, taken: &Stacks) -> 
             agreement.examples.push(example(frames, taken));
         }
     }
+    let seen = agreement.equal + agreement.wrong + truncated;
+    agreement.missing = agreement.taken.saturating_sub(seen);
     agreement
 }
 

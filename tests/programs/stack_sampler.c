@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { MARK_BYTES = 41, MOST_FRAMES = 120, STACKS = 1 << 16 };
+enum { MARK_BYTES = 41, MOST_FRAMES = 250, STACKS = 1 << 16 };
 
 /* The file of samples, as the test reads it. */
 struct sample {

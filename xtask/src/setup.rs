@@ -15,8 +15,16 @@ use crate::{
     workspace,
 };
 
-/// What the end-to-end tests compile their traced programs with: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 3] = [("gcc", "gcc"), ("g++", "g++"), ("go", "golang-go")];
+/// What the end-to-end tests compile their traced programs with, and real programs that they
+/// trace: program, Debian package.
+const TEST_TOOLS: [(&str, &str); 6] = [
+    ("gcc", "gcc"),
+    ("g++", "g++"),
+    ("go", "golang-go"),
+    ("perl", "perl"),
+    ("python3", "python3"),
+    ("sqlite3", "sqlite3"),
+];
 
 /// Debian's compiler with the sources of `core` and with clippy, from its security archive.
 const BPF_COMPILER: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];

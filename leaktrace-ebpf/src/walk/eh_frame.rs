@@ -14,7 +14,6 @@ use leaktrace_common::unwind::{
 use super::{CONTINUE, STOP, enter_mapping, push};
 use crate::call::Entry;
 use crate::maps::{RARE_RULES, UNWIND};
-use crate::process;
 use crate::scratch::Scratch;
 
 /// A step for each frame, for those that are hidden, and for the one that finds no room.
@@ -76,7 +75,6 @@ fn next_frame(walk: &mut Scratch) -> Result<Registers, StackEnd> {
         return Err(StackEnd::TooDeep);
     }
     if !known {
-        process::note_unknown_code(u32::from(walk.record.process));
         return Err(StackEnd::NoMapping);
     }
     if row.kind() == RowKind::NoInfo {

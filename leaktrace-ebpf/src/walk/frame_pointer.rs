@@ -21,9 +21,7 @@ pub(super) fn walk(area: *mut Scratch, entry: &Entry, process: u32, caller: u64)
     walk.frame_pointer = entry.frame_pointer;
     walk.floor = entry.stack_pointer;
     let caller = cross_bridges(walk, process, caller);
-    if !enter_mapping(walk, caller) {
-        process::note_unknown_code(process);
-    }
+    enter_mapping(walk, caller);
     push(walk, caller);
     follow(area);
 }
@@ -127,7 +125,6 @@ fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
         return Some(StackEnd::Complete);
     }
     if !enter_mapping(walk, address) {
-        process::note_unknown_code(u32::from(walk.record.process));
         return Some(StackEnd::NoMapping);
     }
     if !push(walk, address) {

@@ -79,6 +79,8 @@ pub enum Program {
     MappingReturn,
     /// Call of a function that changes mappings.
     MappingEnter,
+    /// Call of the function by which the dynamic linker tells of new objects; no plan has it.
+    CodeMapped,
 }
 
 /// Probes of one object that one program serves: one uprobe_multi link.
@@ -122,7 +124,9 @@ impl Program {
     /// When its probes fire.
     pub const fn role(self) -> Role {
         match self {
-            Self::FreeEnter | Self::AllocateEnter | Self::MappingEnter => Role::Enter,
+            Self::FreeEnter | Self::AllocateEnter | Self::MappingEnter | Self::CodeMapped => {
+                Role::Enter
+            }
             Self::AllocateReturn | Self::MappingReturn => Role::Return,
         }
     }

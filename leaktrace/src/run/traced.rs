@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use leaktrace_common::call::Call;
 
 use super::objects::{bridges_of, open_objects};
 use crate::allocators::{self, Detection};
@@ -12,12 +13,12 @@ use crate::analysis::{Order, Tracker, Verdict};
 use crate::cli::TraceArgs;
 use crate::compose::{self, Material};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
-use crate::probes::{PlanOptions, ProbePlan, Step, plan};
+use crate::probes::{PlanOptions, Point, ProbePlan, Program, Step, plan};
 use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{AttachError, ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{Mappings, Object, Process, TargetError};
+use crate::target::{Mappings, OBJECTS_CHANGED, Object, Process, TargetError};
 
 /// A process under trace.
 pub(super) struct Traced {
@@ -132,6 +133,7 @@ impl Traced {
                     ),
                 })?;
         }
+        self.watch_linker(session);
         // The kernel attaches to a process that has just ended as well, and nothing would follow.
         if self.process.has_exited() {
             anyhow::bail!(TargetError::Exited { pid });
@@ -155,6 +157,35 @@ impl Traced {
         });
         for (_, object) in objects {
             session.request_table(object);
+        }
+    }
+
+    /// Has the process tell when it loads objects. Without that they are noticed only when stacks
+    /// lead into them.
+    fn watch_linker(&self, session: &mut Session) {
+        let linker = self.process.linker(&self.mappings);
+        let object = self
+            .objects
+            .iter()
+            .find(|object| Some(object.file_id()) == linker);
+        let Some(object) = object else { return };
+        let functions = object.functions(&[OBJECTS_CHANGED]).unwrap_or_default();
+        let points: Vec<Point> = functions
+            .iter()
+            .map(|function| Point {
+                file_offset: function.file_offset,
+                cookie: Call::of_linker(self.index).to_cookie(),
+            })
+            .collect();
+        if points.is_empty() {
+            return;
+        }
+        let path = object.open_path();
+        if let Err(error) = session.attach(Program::CodeMapped, &path, self.pid(), &points) {
+            log::info!(
+                "process {} does not tell when it loads objects: {error}",
+                self.pid()
+            );
         }
     }
 

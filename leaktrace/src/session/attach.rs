@@ -13,12 +13,13 @@ use super::multi::{self, Points};
 use crate::probes::{Point, Program, Role};
 
 /// The programs that a plan can ask for.
-pub(super) const PROGRAMS: [Program; 5] = [
+pub(super) const PROGRAMS: [Program; 6] = [
     Program::FreeEnter,
     Program::AllocateReturn,
     Program::AllocateEnter,
     Program::MappingReturn,
     Program::MappingEnter,
+    Program::CodeMapped,
 ];
 
 /// Name of a program in the BPF object.
@@ -28,6 +29,7 @@ pub(super) const fn program_name(program: Program) -> &'static str {
         Program::AllocateEnter => "allocate_enter",
         Program::AllocateReturn => "allocate_return",
         Program::MappingEnter => "mapping_enter",
+        Program::CodeMapped => "code_mapped",
         Program::MappingReturn => "mapping_return",
     }
 }

@@ -1,6 +1,6 @@
 //! Takes mapping events from the ring buffer, in order, into the ledgers of their processes.
 
-use leaktrace_common::event::Event;
+use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
 use super::Session;
@@ -11,6 +11,10 @@ impl Session {
     pub fn take_events(&mut self) {
         while let Some(item) = self.events.next() {
             let Some(event) = decode(&item) else { continue };
+            if event.kind == EventKind::CodeMapped as u32 {
+                self.code_changed.extend(u16::try_from(event.process));
+                continue;
+            }
             if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
                 ledger.apply(&event);
             }

@@ -1,6 +1,6 @@
 //! Turns the BPF object into maps and loaded programs. Attaches nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -130,6 +130,7 @@ impl Session {
                 true => Some(Builder::start().map_err(LoadError::Builder)?),
                 false => None,
             },
+            code_changed: HashSet::new(),
             code: HashMap::new(),
             ebpf,
             stacks: vec![None; SITES_WITHOUT_STACK as usize],

@@ -19,7 +19,7 @@ pub use attach::AttachError;
 pub use load::{LoadError, Sizes};
 pub use readout::ExitStatus;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -69,6 +69,8 @@ pub struct Session {
     tables: Tables,
     /// Absent when stacks are walked by frame pointers.
     builder: Option<Builder>,
+    /// Processes that have told of new code.
+    code_changed: HashSet<u16>,
     /// By process: the mappings that the stack walk was given.
     code: HashMap<u16, Mappings>,
     /// By site: the process and the frames, once they are read.

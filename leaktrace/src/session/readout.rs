@@ -80,16 +80,16 @@ impl Session {
         Ok(index)
     }
 
-    /// Whether code was seen to run outside the known mappings of a process since this was asked
-    /// last.
-    pub fn mappings_are_old(&self, process: u16) -> bool {
+    /// Whether a process has new code, or code was seen to run outside its known mappings, since
+    /// this was asked last.
+    pub fn mappings_are_old(&mut self, process: u16) -> bool {
         let place = usize::from(process);
         let missed = self.processes.read(place).mapping_missed != 0;
         if missed {
             self.processes
                 .update(place, |state| state.mapping_missed = 0);
         }
-        missed
+        self.code_changed.remove(&process) || missed
     }
 
     /// How the process ended, once it has and if the kernel's types are known.

@@ -3,12 +3,14 @@
 
 mod container;
 mod elf;
+mod linker;
 mod mapping;
 mod object;
 mod process;
 mod symbols;
 
 pub use container::Container;
+pub use linker::OBJECTS_CHANGED;
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use process::{Process, TargetError};
