@@ -71,7 +71,8 @@ fn a_call_that_is_left_for_another_stack_and_comes_back_is_counted() {
 
 #[test]
 fn threads_are_cancelled_while_they_allocate() {
-    survives_exactly(&Program::c("cancelled.c"), &[]);
+    let survived = survives_exactly(&Program::c("cancelled.c"), &[]);
+    assert_eq!(survived.truth.number("cancelled"), 120);
 }
 
 #[test]

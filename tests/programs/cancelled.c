@@ -53,7 +53,7 @@ int main(void)
             cancelled += result == PTHREAD_CANCELED;
         }
     }
-    say("cancelled %d\n", cancelled);
+    truth_number("cancelled", cancelled);
     truth_site("leak_before_the_cancellation", THREADS * LEAKS * LEAK_BYTES, THREADS * LEAKS);
     finish();
     return 42;

@@ -17,13 +17,15 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 6] = [
+const TEST_TOOLS: [(&str, &str); 8] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("go", "golang-go"),
     ("perl", "perl"),
     ("python3", "python3"),
     ("sqlite3", "sqlite3"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
 ];
 
 /// Debian's compiler with the sources of `core` and with clippy, from its security archive.
