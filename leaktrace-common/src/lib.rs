@@ -6,6 +6,7 @@
 
 #![no_std]
 
+pub mod birth;
 pub mod call;
 pub mod event;
 pub mod ledger;

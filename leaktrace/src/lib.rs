@@ -7,6 +7,7 @@
 //! → [`probes`] (where to put which probe) → [`session`] (the kernel side) → [`snapshot`] (one
 //! reading) → [`analysis`] (what grows) → [`symbolize`] (names) → [`report`], made by [`compose`] → [`export`] (bytes).
 //!
+//! `units` (numbers as people write them) stands apart and uses nothing.
 //! [`run`] is the list of these stages, [`cli`] turns arguments into its configuration, and
 //! [`preflight`] says beforehand whether this machine can trace.
 
@@ -24,4 +25,5 @@ pub mod session;
 pub mod snapshot;
 pub mod symbolize;
 pub mod target;
+mod units;
 pub mod unwind;

@@ -174,8 +174,13 @@ pub struct Site {
     /// Slope of the live bytes; absent while too little was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_bytes_per_s: Option<f64>,
+    /// Where the true slope lies with 95% confidence: from, to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_interval_bytes_per_s: Option<[f64; 2]>,
     /// What the readings say.
     pub verdict: Verdict,
+    /// Why, in words.
+    pub reason: String,
     /// Whether the stack reaches the start of the thread.
     pub complete: bool,
     /// Why it does not.

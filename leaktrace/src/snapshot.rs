@@ -61,6 +61,9 @@ pub struct SiteReading {
     pub stack: Arc<Stack>,
     /// What it has allocated and freed.
     pub totals: Totals,
+    /// Live bytes by time of birth, see [`leaktrace_common::birth`]; slots behind the last one here
+    /// are empty. Absent where births are not counted.
+    pub live_by_birth: Option<Box<[u64]>>,
 }
 
 /// Losses by reason, every reason included.
@@ -114,6 +117,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A reading that knows of these sites and nothing else.
+    pub fn of_sites(elapsed: Duration, sites: Vec<SiteReading>) -> Self {
+        Self {
+            elapsed,
+            sites,
+            unmatched_frees: 0,
+            reserved_bytes: 0,
+            losses: Losses::default(),
+            unwind_table_bytes: 0,
+            rss_bytes: None,
+            mappings: Arc::new(Mappings::default()),
+        }
+    }
+
     /// Sum over the sites of one source.
     pub fn totals(&self, source: Source) -> Totals {
         let mut sum = Totals::default();

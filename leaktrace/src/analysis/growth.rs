@@ -1,159 +1,263 @@
-//! A series → how fast the site grows, and the verdict. Pure; its statistics are in `trend`.
+//! A site's series and cohorts → how fast it grows, the verdict, and why. Pure; the statistics are
+//! in `trend`, the survival of blocks in `cohorts`.
 
-use super::series::Point;
-use super::trend::{mann_kendall_z, theil_sen_slope};
+use super::cohorts::{Cohorts, Kept, Survival};
+use super::reason::{Finding, Reason, Steps};
+use super::series::{Point, Series};
+use super::trend::{Slope, mann_kendall, theil_sen};
 use super::verdict::Verdict;
+use super::window::{MAX_STEPS, Window};
 
-/// Points below which there is no slope.
-const MIN_POINTS_FOR_SLOPE: usize = 3;
-/// Points below which there is no verdict.
-const MIN_POINTS_FOR_VERDICT: usize = 5;
+/// Readings below which there is no slope.
+const MIN_READINGS_FOR_SLOPE: u32 = 3;
+/// Readings below which there is no verdict.
+const MIN_READINGS_FOR_VERDICT: u32 = 5;
 /// Observation below which there is no verdict: shorter ones see start-up work only.
 const MIN_SPAN_S: f64 = 2.0;
 /// One-sided 1% point of the standard normal distribution: a trend over the whole series.
 const SIGNIFICANT_Z: f64 = 2.326;
-/// One-sided 5% point: the trend goes on in the later half, which has fewer points.
+/// One-sided 5% point: the trend goes on in the later half, which has fewer steps.
 const CONTINUES_Z: f64 = 1.645;
 /// Share of the overall rate, and of the overall rise, below which the later half counts as a
 /// plateau.
 const PLATEAU_SHARE: f64 = 0.1;
-/// Freed share of what was allocated from which on a growing site is not called leaking.
-const LEAK_FREED_SHARE: f64 = 0.1;
+/// Freed share of what was allocated from which on levels can come down again.
+const FREED_SHARE: f64 = 0.1;
+/// Rise of each third of the time as a share of the third before it, below which it slows down; and
+/// the steps from which on that can be told.
+const SLOWING_SHARE: f64 = 0.75;
+const SLOWING_STEPS: usize = 9;
 /// Parts of the later half that are looked at one by one, and how many of them a leak grows in.
 const PARTS: usize = 4;
 const GROWING_PARTS: usize = 3;
+/// Steps that the reason counts.
+const REASON_STEPS: usize = 12;
+/// Points that the last part of a long calm has to have before it is looked at alone.
+const MIN_LATE_POINTS: usize = 8;
 
 /// How a site grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
     /// Slope of the live bytes; absent while too little was seen.
     pub bytes_per_s: Option<f64>,
+    /// Where the true slope lies with 95% confidence: from, to.
+    pub interval_bytes_per_s: Option<[f64; 2]>,
     /// What the readings say.
     pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
 }
 
 impl Growth {
     /// Nothing is known.
     pub const UNKNOWN: Self = Self {
         bytes_per_s: None,
+        interval_bytes_per_s: None,
         verdict: Verdict::Unknown,
+        reason: Reason::NOTHING_SEEN,
     };
+
+    /// The reason in words, with the rate.
+    pub fn words(&self) -> String {
+        self.reason.words(self.verdict, self.rate())
+    }
+
+    fn rate(&self) -> Option<(f64, f64)> {
+        let [low, high] = self.interval_bytes_per_s?;
+        Some((self.bytes_per_s?, (high - low) / 2.0))
+    }
 }
 
-/// Slope and verdict of a series.
-pub(super) fn judge(points: &[Point]) -> Growth {
-    if points.len() < MIN_POINTS_FOR_SLOPE {
+/// Which way the levels go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Up(Finding),
+    Still,
+    Down,
+}
+
+/// Slope, verdict and reason of a site. Cohorts are absent where births are not counted.
+pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
+    let points = series.points();
+    let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return Growth::UNKNOWN;
-    }
-    let verdict = verdict(points);
-    // What has come to rest is said to grow by what it grows by now, not by how it got there.
-    let judged = match verdict {
-        Verdict::Steady => later_half(points),
-        _ => points,
     };
-    Growth {
-        bytes_per_s: theil_sen_slope(judged),
-        verdict,
-    }
-}
-
-fn verdict(points: &[Point]) -> Verdict {
-    let [first, .., last] = points else {
-        return Verdict::Unknown;
+    let intervals = series.readings().saturating_sub(1) as usize;
+    let span_s = last.at_s - first.at_s;
+    let window = |steps: usize| Window::new(points, first.at_s, intervals.clamp(1, steps));
+    let steps = Steps::count(&window(REASON_STEPS));
+    let reason = |finding| Reason {
+        steps,
+        span_s,
+        finding,
     };
-    if points.len() < MIN_POINTS_FOR_VERDICT || last.at_s - first.at_s < MIN_SPAN_S {
-        return Verdict::Unknown;
+    if series.readings() < MIN_READINGS_FOR_SLOPE {
+        return Growth {
+            reason: reason(Finding::TooLittle),
+            ..Growth::UNKNOWN
+        };
     }
-    let z = mann_kendall_z(points);
-    let later = later_half(points);
-    if z.abs() <= SIGNIFICANT_Z || !continues(points, later, z.signum()) {
-        Verdict::Steady
-    } else if z < 0.0 {
-        Verdict::Shrinking
-    } else if grows_throughout(later) && !falls_back(points) {
-        Verdict::Leaking
+    let whole = window(MAX_STEPS);
+    let survival = cohorts.map_or(Survival::Unclear, Cohorts::survival);
+    let (verdict, finding) = if series.readings() < MIN_READINGS_FOR_VERDICT || span_s < MIN_SPAN_S
+    {
+        (Verdict::Unknown, Finding::TooLittle)
     } else {
-        Verdict::Growing
+        verdict(direction(&whole, points), survival)
+    };
+    let slope = slope(&whole, verdict, survival);
+    Growth {
+        bytes_per_s: slope.map(|slope| slope.value),
+        interval_bytes_per_s: slope.map(|slope| [slope.low, slope.high]),
+        verdict,
+        reason: reason(finding),
     }
 }
 
-/// The points of the later half of the time, and at least as many as a verdict takes.
-fn later_half(points: &[Point]) -> &[Point] {
-    let [first, .., last] = points else {
-        return points;
+/// Levels say which way it goes, cohorts whether that stays.
+fn verdict(direction: Direction, survival: Survival) -> (Verdict, Finding) {
+    match (direction, survival) {
+        (_, Survival::Kept(kept)) => (Verdict::Leaking, kept_finding(kept)),
+        (Direction::Up(_), Survival::Filled) => (Verdict::Growing, Finding::Filled),
+        (Direction::Up(_), Survival::Passing) => (Verdict::Growing, Finding::Passing),
+        (Direction::Up(Finding::NothingFreed), Survival::Unclear) => {
+            (Verdict::Leaking, Finding::NothingFreed)
+        }
+        (Direction::Up(finding), Survival::Unclear) => (Verdict::Growing, finding),
+        (Direction::Still, _) => (Verdict::Steady, Finding::Still),
+        (Direction::Down, _) => (Verdict::Shrinking, Finding::Still),
+    }
+}
+
+fn kept_finding(kept: Kept) -> Finding {
+    Finding::Kept {
+        percent: (100.0 * kept.share).round() as u32,
+        age_s: kept.age_s.round() as u32,
+    }
+}
+
+/// What has come to rest is said to grow by what it grows by now, not by how it got there; and a
+/// leak whose levels drown in what comes and goes by what stays of it.
+fn slope(whole: &Window, verdict: Verdict, survival: Survival) -> Option<Slope> {
+    let judged = match verdict {
+        Verdict::Steady => later_half(whole),
+        _ => whole.clone(),
     };
-    let middle_s = f64::midpoint(first.at_s, last.at_s);
-    let start = points.partition_point(|p| p.at_s < middle_s);
-    &points[start.min(points.len().saturating_sub(MIN_POINTS_FOR_VERDICT))..]
+    let per_step = theil_sen(&judged.live)?;
+    let per_s = Slope {
+        value: per_step.value / judged.step_s,
+        low: per_step.low / judged.step_s,
+        high: per_step.high / judged.step_s,
+    };
+    Some(match survival {
+        Survival::Kept(kept) if per_s.low <= 0.0 => Slope {
+            value: kept.bytes_per_s,
+            low: kept.bytes_per_s - kept.error_bytes_per_s,
+            high: kept.bytes_per_s + kept.error_bytes_per_s,
+        },
+        _ => per_s,
+    })
+}
+
+fn direction(whole: &Window, points: &[Point]) -> Direction {
+    match trend(whole) {
+        Direction::Still if rises_after_calm(whole, points) => Direction::Up(Finding::Late),
+        other => other,
+    }
+}
+
+fn trend(window: &Window) -> Direction {
+    let slope = theil_sen(&window.live).map_or(0.0, |slope| slope.value);
+    let z = mann_kendall(&window.live, slope).z();
+    let later = later_half(window);
+    if z.abs() <= SIGNIFICANT_Z || !continues(window, &later, z.signum()) {
+        Direction::Still
+    } else if z < 0.0 {
+        Direction::Down
+    } else if window.freed_share() >= FREED_SHARE {
+        Direction::Up(Finding::FreedInPart)
+    } else if slows_down(window) {
+        Direction::Up(Finding::Filled)
+    } else if grows_throughout(&later) {
+        Direction::Up(Finding::NothingFreed)
+    } else {
+        Direction::Up(Finding::FewSteps)
+    }
+}
+
+/// Whether the newest part of a long calm rises above all that was before it: a leak that has just
+/// begun. The trend of the whole sees that only when it is as long as the calm.
+fn rises_after_calm(whole: &Window, points: &[Point]) -> bool {
+    let Some(last) = points.last() else {
+        return false;
+    };
+    [4.0, 16.0, 64.0, 256.0].into_iter().any(|part| {
+        let start_s = last.at_s - whole.span_s() / part;
+        let begin = points.partition_point(|point| point.at_s < start_s);
+        let (before, late) = points.split_at(begin);
+        if late.len() < MIN_LATE_POINTS || last.at_s - start_s < MIN_SPAN_S {
+            return false;
+        }
+        let window = Window::new(points, start_s, late.len().min(MAX_STEPS));
+        let highest = before.iter().map(|point| point.live_bytes).max();
+        let floor = later_half(&window)
+            .low
+            .into_iter()
+            .fold(f64::INFINITY, f64::min);
+        highest.is_some_and(|highest| floor > highest as f64)
+            && window.rise() * whole.span_s() > whole.rise() * window.span_s()
+            && matches!(trend(&window), Direction::Up(_))
+    })
+}
+
+/// The later half of the time, and at least as many levels as a verdict takes.
+fn later_half(window: &Window) -> Window {
+    let levels = window.live.len();
+    window.from((levels / 2).min(levels.saturating_sub(MIN_READINGS_FOR_VERDICT as usize)))
 }
 
 /// Whether the later half still moves in this direction, which a cache that has filled does not.
 /// Either the half has a trend of its own, or it is a staircase: it moved, and never the other
 /// way, which is how a leak looks that comes in bursts.
-fn continues(points: &[Point], later: &[Point], direction: f64) -> bool {
-    let level = |p: &Point| direction * p.live_bytes as f64;
-    let rise = |points: &[Point]| match points {
-        [first, .., last] => (level(last) - level(first), last.at_s - first.at_s),
-        _ => (0.0, 0.0),
-    };
-    let (late_rise, late_s) = rise(later);
-    let (whole_rise, whole_s) = rise(points);
-    if late_rise <= 0.0 || late_rise * whole_s < PLATEAU_SHARE * whole_rise * late_s {
+fn continues(whole: &Window, later: &Window, direction: f64) -> bool {
+    let (late_rise, whole_rise) = (direction * later.rise(), direction * whole.rise());
+    if late_rise <= 0.0 || late_rise * whole.span_s() < PLATEAU_SHARE * whole_rise * later.span_s()
+    {
         return false;
     }
     // The teeth of a sawtooth are trends, but memory falls back to where it was. That takes
     // frees; where there are next to none, a leak may have begun after a long calm.
-    let floor = |points: &[Point]| points.iter().map(level).fold(f64::INFINITY, f64::min);
-    let earlier = &points[..points.len() - later.len()];
-    if falls_back(later) && floor(later) - floor(earlier) < PLATEAU_SHARE * whole_rise {
+    let floor = |window: &Window| {
+        let levels = window.low.iter().map(|level| direction * level);
+        levels.fold(f64::INFINITY, f64::min)
+    };
+    if later.freed_share() >= FREED_SHARE
+        && floor(later) - floor(whole) < PLATEAU_SHARE * whole_rise
+    {
         return false;
     }
     let never_back = later
+        .live
         .windows(2)
-        .all(|pair| level(&pair[1]) >= level(&pair[0]));
-    never_back || direction * mann_kendall_z(later) > CONTINUES_Z
+        .all(|pair| direction * pair[1] >= direction * pair[0]);
+    never_back || direction * mann_kendall(&later.live, 0.0).z() > CONTINUES_Z
 }
 
-/// Whether enough is freed over these points that their level can come down again.
-fn falls_back(points: &[Point]) -> bool {
-    match points {
-        [first, .., last] => freed_share(first, last) >= LEAK_FREED_SHARE,
-        _ => false,
-    }
+/// Whether each third of the time brings clearly less than the one before: what fills up.
+fn slows_down(window: &Window) -> bool {
+    let steps = window.live.len().saturating_sub(1);
+    let level = |third: usize| window.live.get(third * steps / 3).copied().unwrap_or(0.0);
+    let rise = |third: usize| level(third + 1) - level(third);
+    steps >= SLOWING_STEPS && rise(1) < SLOWING_SHARE * rise(0) && rise(2) < SLOWING_SHARE * rise(1)
 }
 
 /// Whether most parts of the later half, equally long in time, end higher than they began. One
 /// big step fails this; it does not depend on how often the site was read.
-fn grows_throughout(later: &[Point]) -> bool {
-    let [first, .., last] = later else {
-        return false;
-    };
-    let part_s = (last.at_s - first.at_s) / PARTS as f64;
-    let live_at = |part: usize| {
-        let until_s = first.at_s + part_s * part as f64;
-        let behind = later.partition_point(|p| p.at_s <= until_s);
-        later[behind.max(1) - 1].live_bytes
-    };
-    let growing = (0..PARTS).filter(|part| {
-        let end = if part + 1 == PARTS {
-            last.live_bytes
-        } else {
-            live_at(part + 1)
-        };
-        end > live_at(*part)
-    });
+fn grows_throughout(later: &Window) -> bool {
+    let steps = later.live.len().saturating_sub(1);
+    let level = |part: usize| later.live.get(part * steps / PARTS);
+    let growing = (0..PARTS).filter(|part| level(part + 1) > level(*part));
     growing.count() >= GROWING_PARTS
-}
-
-/// Bytes freed between two points as a share of the bytes allocated between them.
-fn freed_share(first: &Point, last: &Point) -> f64 {
-    let freed = last.freed_bytes.saturating_sub(first.freed_bytes) as f64;
-    let allocated = freed + last.live_bytes as f64 - first.live_bytes as f64;
-    if allocated > 0.0 {
-        freed / allocated
-    } else {
-        1.0
-    }
 }
 
 #[cfg(test)]

@@ -7,17 +7,18 @@ use crate::analysis::series::Series;
 use crate::snapshot::Totals;
 
 /// Readings every `step_s` seconds; `at(i)` gives live and freed bytes.
-fn series(count: usize, step_s: f64, at: impl Fn(u64) -> (u64, u64)) -> Vec<Point> {
-    (0..count)
-        .map(|i| {
-            let (live_bytes, freed_bytes) = at(i as u64);
-            Point {
-                at_s: i as f64 * step_s,
-                live_bytes,
-                freed_bytes,
-            }
-        })
-        .collect()
+fn series(count: usize, step_s: f64, at: impl Fn(u64) -> (u64, u64)) -> Series {
+    let mut series = Series::default();
+    for i in 0..count {
+        let (live_bytes, freed_bytes) = at(i as u64);
+        let totals = Totals {
+            live_bytes,
+            freed_bytes,
+            ..Totals::default()
+        };
+        series.push(Duration::from_secs_f64(i as f64 * step_s), &totals);
+    }
+    series
 }
 
 /// A repeatable number below `below`.
@@ -28,16 +29,17 @@ fn noise(i: u64, below: u64) -> u64 {
     (x ^ (x >> 29)) % below
 }
 
-fn judged(points: &[Point]) -> Verdict {
-    judge(points).verdict
+fn judged(series: &Series) -> Verdict {
+    judge(series, None).verdict
 }
 
 #[test]
 fn linear_leak_is_leaking_at_its_rate_however_often_it_is_read() {
     for (count, step_s) in [(6, 1.0), (20, 0.5), (40, 0.1), (100, 0.1), (120, 30.0)] {
-        let growth = judge(&series(count, step_s, |i| {
-            ((1000.0 * i as f64 * step_s) as u64, 0)
-        }));
+        let growth = judge(
+            &series(count, step_s, |i| ((1000.0 * i as f64 * step_s) as u64, 0)),
+            None,
+        );
         assert_eq!(growth.verdict, Verdict::Leaking, "{count} × {step_s} s");
         let rate = growth.bytes_per_s.unwrap_or_default();
         assert!((rate - 1000.0).abs() < 1.0, "{rate}");
@@ -116,7 +118,7 @@ fn sawtooth_longer_than_half_the_window_is_not_leaking_once_it_fell() {
 
 #[test]
 fn constant_is_steady_at_zero_rate() {
-    let growth = judge(&series(50, 0.1, |_| (4096, 0)));
+    let growth = judge(&series(50, 0.1, |_| (4096, 0)), None);
     assert_eq!(growth.verdict, Verdict::Steady);
     assert_eq!(growth.bytes_per_s, Some(0.0));
 }
@@ -147,7 +149,11 @@ fn noise_around_a_level_is_taken_for_a_trend_in_one_of_a_hundred_at_most() {
 fn shrinking_site_is_shrinking_and_emptied_one_is_steady() {
     let draining = series(50, 0.1, |i| (100_000 - i * 1000, i * 1000));
     assert_eq!(judged(&draining), Verdict::Shrinking);
-    assert!(judge(&draining).bytes_per_s.is_some_and(|rate| rate < 0.0));
+    assert!(
+        judge(&draining, None)
+            .bytes_per_s
+            .is_some_and(|rate| rate < 0.0)
+    );
     let emptied = series(50, 0.1, |i| (20_000 - i.min(20) * 1000, i.min(20) * 1000));
     assert_eq!(judged(&emptied), Verdict::Steady);
 }
@@ -177,7 +183,7 @@ fn a_leak_that_begins_after_an_hour_of_calm_is_seen_within_half_a_minute() {
         };
         series.push(Duration::from_secs(second), &totals);
     }
-    assert_eq!(judged(series.points()), Verdict::Growing);
+    assert_eq!(judged(&series), Verdict::Growing);
 }
 
 #[test]
@@ -194,9 +200,9 @@ fn one_time_initialisation_never_leaks_and_ends_steady() {
 #[test]
 fn too_few_readings_or_too_short_a_time_is_unknown() {
     let leak = |i: u64| (i * 1000, 0);
-    assert_eq!(judge(&series(0, 1.0, leak)), Growth::UNKNOWN);
-    assert_eq!(judge(&series(2, 1.0, leak)), Growth::UNKNOWN);
-    let three = judge(&series(3, 1.0, leak));
+    assert_eq!(judge(&series(0, 1.0, leak), None), Growth::UNKNOWN);
+    assert_eq!(judge(&series(2, 1.0, leak), None).bytes_per_s, None);
+    let three = judge(&series(3, 1.0, leak), None);
     assert_eq!(three.verdict, Verdict::Unknown);
     assert_eq!(three.bytes_per_s, Some(1000.0));
     assert_eq!(judged(&series(4, 10.0, leak)), Verdict::Unknown);

@@ -1,10 +1,13 @@
 //! Snapshots → what grows. Pure: reads no clock, no file and no kernel map.
 
+mod cohorts;
 mod growth;
 mod ranking;
+mod reason;
 mod series;
 mod trend;
 mod verdict;
+mod window;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -14,8 +17,10 @@ use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 pub use growth::Growth;
 pub use ranking::Order;
+pub use reason::{Finding, Reason, Steps};
 pub use verdict::Verdict;
 
+use cohorts::Cohorts;
 use series::Series;
 
 /// The history of every site of one process.
@@ -30,6 +35,8 @@ pub struct Tracker {
 #[derive(Debug, Default)]
 struct History {
     series: Series,
+    /// Absent where births are not counted.
+    cohorts: Option<Box<Cohorts>>,
     /// Absent while a reading has come since the last judgement. Slopes are quadratic in the
     /// readings, and a report asks for the same one several times.
     judged: Cell<Option<Growth>>,
@@ -40,7 +47,7 @@ impl History {
         let growth = self
             .judged
             .get()
-            .unwrap_or_else(|| growth::judge(self.series.points()));
+            .unwrap_or_else(|| growth::judge(&self.series, self.cohorts.as_deref()));
         self.judged.set(Some(growth));
         growth
     }
@@ -63,6 +70,10 @@ impl Tracker {
                 history
             });
             history.series.push(snapshot.elapsed, &site.totals);
+            if let Some(births) = &site.live_by_birth {
+                let cohorts = history.cohorts.get_or_insert_default();
+                cohorts.observe(snapshot.elapsed.as_secs_f64(), births);
+            }
             history.judged.set(None);
         }
         self.last_reading = snapshot.elapsed;

@@ -112,6 +112,7 @@ mod tests {
                 live_count: *live_count,
                 ..Totals::default()
             },
+            live_by_birth: None,
         };
         Snapshot {
             elapsed: Duration::from_millis(at_ms),

@@ -10,7 +10,7 @@ use crate::report::Report;
 
 use super::folded;
 use super::sanitize::plain;
-use super::units;
+use crate::units;
 
 /// The flame graph: search, zoom, bytes in the tooltip. An SVG that says so where nothing is
 /// live.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::report::{End, EndReason, Start, TargetLine};
 
 use super::sanitize::plain;
-use super::units;
+use crate::units;
 
 /// What is traced and how: a line for each target, and one for each probe that is not in place.
 pub fn start(start: &Start) -> String {

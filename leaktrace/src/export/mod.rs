@@ -12,7 +12,6 @@ pub mod text;
 mod columns;
 mod label;
 mod stack_text;
-mod units;
 
 #[cfg(test)]
 mod samples;

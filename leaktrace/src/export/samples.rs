@@ -27,7 +27,11 @@ fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> 
         allocated_count: 1_300,
         allocated_bytes: live_bytes + 4_096,
         growth_bytes_per_s: Some(524_288.0),
+        growth_interval_bytes_per_s: Some([419_430.4, 629_145.6]),
         verdict: Verdict::Leaking,
+        reason: "grew in 11 of 12 intervals, 98% of what outlived 30.0 s is still live, \
+                 +512.0 KiB/s ± 102.4 KiB/s"
+            .to_owned(),
         complete: true,
         truncated: None,
         frames,
@@ -72,7 +76,9 @@ pub(super) fn report() -> Report {
     };
     let mut cut = site("00ff00ff00ff00ff", "heap", 15_000_000, vec![stripped]);
     cut.growth_bytes_per_s = Some(-3.25);
+    cut.growth_interval_bytes_per_s = Some([-20.0, 12.0]);
     cut.verdict = Verdict::Steady;
+    cut.reason = "has not changed in 10.0 s".to_owned();
     cut.live_count = 1;
     cut.complete = false;
     cut.truncated = Some("the caller keeps no frame pointer");
@@ -83,6 +89,8 @@ pub(super) fn report() -> Report {
         vec![frame("grow_arena", None), frame("main", None)],
     );
     mapping.growth_bytes_per_s = None;
+    mapping.growth_interval_bytes_per_s = None;
+    mapping.reason = "too little was seen: 1.0 s".to_owned();
     mapping.verdict = Verdict::Unknown;
     mapping.live_count = 3;
     Report {

@@ -8,7 +8,7 @@ use crate::report::{Report, Site, Verdict};
 use super::columns::{pad_right, wrap, wrap_pieces};
 use super::sanitize::plain;
 use super::stack_text::push_stack;
-use super::units;
+use crate::units;
 
 /// How text may look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,6 +170,7 @@ fn push_sites(out: &mut String, report: &Report, style: Style) {
             h.share,
             h.id,
         );
+        out.push_str(&wrap("      ", &plain(&site.reason)));
         push_stack(out, site);
     }
 }

@@ -165,6 +165,7 @@ impl Session {
                     index,
                     stack: Arc::clone(stack),
                     totals,
+                    live_by_birth: None,
                 });
             }
         }

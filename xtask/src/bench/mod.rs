@@ -16,6 +16,7 @@ mod floor;
 mod overhead;
 mod peers;
 mod target;
+mod verdicts;
 
 /// What to measure.
 #[derive(Subcommand)]
@@ -24,6 +25,8 @@ pub(crate) enum Benchmark {
     Overhead(Overhead),
     /// Time to attach to a busy process and to detach from it
     Attach(Attach),
+    /// Verdicts on the labelled corpus: recall, false alarms, time until they are right
+    Verdicts,
 }
 
 /// Options of the overhead benchmark.
@@ -53,6 +56,9 @@ pub(crate) struct Attach {
 
 /// Runs a benchmark.
 pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
+    if let Benchmark::Verdicts = benchmark {
+        return verdicts::measure();
+    }
     if !is_root() {
         bail!("measuring tracers needs root; run: sudo env PATH=\"$PATH\" cargo xtask bench");
     }
@@ -66,6 +72,7 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Overhead(options) => overhead::measure(options),
         Benchmark::Attach(options) => attach::measure(options),
+        Benchmark::Verdicts => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! a program reads.
 
 /// Bytes in the largest binary unit that leaves at least 1: `512 B`, `12.3 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -18,7 +18,7 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// Bytes with their sign: `+12.3 MiB`, `-512 B`, `0 B`.
-pub(super) fn signed_bytes(change_bytes: i64) -> String {
+pub(crate) fn signed_bytes(change_bytes: i64) -> String {
     let sign = match change_bytes {
         0 => "",
         1.. => "+",
@@ -29,7 +29,7 @@ pub(super) fn signed_bytes(change_bytes: i64) -> String {
 
 /// A rate with its sign: `+1.2 MiB/s`; below 10 B/s with a decimal, so that a slow leak does not
 /// look like none.
-pub(super) fn rate(bytes_per_s: f64) -> String {
+pub(crate) fn rate(bytes_per_s: f64) -> String {
     let size = bytes_per_s.abs();
     if size < 0.05 {
         return "0 B/s".to_owned();
@@ -41,8 +41,13 @@ pub(super) fn rate(bytes_per_s: f64) -> String {
     format!("{sign}{}/s", bytes(size.round() as u64))
 }
 
+/// A rate without a sign: `102.4 KiB/s`.
+pub(crate) fn unsigned_rate(bytes_per_s: f64) -> String {
+    rate(bytes_per_s.abs()).trim_start_matches('+').to_owned()
+}
+
 /// A count with a comma at every thousand: `1,234`.
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -55,13 +60,13 @@ pub(super) fn count(count: u64) -> String {
 }
 
 /// A count with its noun: `1 block`, `1,234 blocks`.
-pub(super) fn counted(number: u64, noun: &str) -> String {
+pub(crate) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", count(number))
 }
 
 /// A time since the start: `10.0 s`, `2 min 05 s`, `1 h 02 min`.
-pub(super) fn elapsed(seconds: f64) -> String {
+pub(crate) fn elapsed(seconds: f64) -> String {
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }
@@ -74,7 +79,7 @@ pub(super) fn elapsed(seconds: f64) -> String {
 }
 
 /// A share: `45%`, `<1%`, `0%`.
-pub(super) fn share(part: u64, whole: u64) -> String {
+pub(crate) fn share(part: u64, whole: u64) -> String {
     if part == 0 || whole == 0 {
         return "0%".to_owned();
     }

@@ -1,0 +1,93 @@
+//! The verdicts on the labelled corpus: simulated sites whose truth is known. `cargo xtask bench
+//! verdicts` prints the table.
+
+mod behaviours;
+mod healthy;
+mod leaks;
+mod score;
+mod site;
+mod table;
+
+use behaviours::Behaviour;
+use score::{Mark, Tally};
+
+/// Runs of each behaviour; they differ in sizes, times and noise.
+const SEEDS: u64 = 20;
+/// Seeds that nothing was tuned on.
+const FRESH_SEEDS: std::ops::Range<u64> = 1000..1020;
+/// Seeds of the tests that run on every change.
+const FEW_SEEDS: std::ops::Range<u64> = 0..5;
+
+/// Tallies runs of these lengths; with `say`, every wrong verdict goes to standard error.
+fn tally(
+    behaviours: &[Behaviour],
+    seeds: &std::ops::Range<u64>,
+    intervals: u32,
+    births: bool,
+) -> Tally {
+    let mut tally = Tally::default();
+    for behaviour in behaviours {
+        for seed in seeds.clone() {
+            let growth = score::judge(behaviour, seed, intervals, births);
+            if tally.add(behaviour, intervals, growth.verdict) == Mark::Wrong {
+                let (name, words) = (behaviour.name, growth.words());
+                eprintln!("wrong after {intervals}: {name} (seed {seed}): {words}");
+            }
+        }
+    }
+    tally
+}
+
+fn split() -> (Vec<Behaviour>, Vec<Behaviour>) {
+    let (held_out, tuned): (Vec<_>, Vec<_>) =
+        behaviours::all().into_iter().partition(|b| b.held_out);
+    (tuned, held_out)
+}
+
+#[test]
+fn there_are_forty_behaviours_and_a_fifth_of_them_was_kept_out_of_tuning() {
+    let (tuned, held_out) = split();
+    assert!(tuned.len() + held_out.len() >= 40);
+    assert!(held_out.len() * 5 >= tuned.len());
+}
+
+#[test]
+fn after_45_intervals_every_leak_is_found_and_nothing_else_called_one() {
+    let (tuned, held_out) = split();
+    for behaviours in [tuned, held_out] {
+        let tally = tally(&behaviours, &FEW_SEEDS, 45, true);
+        assert_eq!(tally.found, tally.leaks, "recall");
+        assert_eq!(tally.alarms, 0, "false alarms");
+    }
+}
+
+#[test]
+fn after_300_intervals_every_leak_is_found_and_nothing_else_called_one() {
+    let (tuned, held_out) = split();
+    for behaviours in [tuned, held_out] {
+        let tally = tally(&behaviours, &FEW_SEEDS, 300, true);
+        assert_eq!(tally.found, tally.leaks, "recall");
+        assert_eq!(tally.alarms, 0, "false alarms");
+    }
+}
+
+#[test]
+fn after_12_intervals_nothing_is_called_a_leak_that_does_not_look_like_one() {
+    let tally = tally(&behaviours::all(), &FEW_SEEDS, 12, true);
+    assert_eq!(tally.found, tally.leaks, "recall");
+    assert_eq!(tally.alarms, 0, "false alarms");
+}
+
+#[test]
+fn without_births_a_leak_may_be_called_growth_but_growth_no_leak() {
+    let tally = tally(&behaviours::all(), &FEW_SEEDS, 300, false);
+    assert_eq!(tally.alarms, 0, "false alarms");
+    assert!(tally.found * 10 >= tally.leaks * 4, "recall {tally:?}");
+}
+
+/// `cargo xtask bench verdicts`.
+#[test]
+#[ignore = "prints the table; takes half a minute in a release build"]
+fn print_the_table() {
+    eprintln!("{}", table::all());
+}

@@ -1,0 +1,124 @@
+//! Runs of behaviours → how often the verdict was right, and when it became so.
+
+use leaktrace::analysis::{Growth, Tracker, Verdict};
+
+use crate::behaviours::{Behaviour, Truth};
+use crate::site::{Noise, Site};
+
+/// Lengths that are scored, intervals.
+pub(crate) const LENGTHS: [u32; 3] = [12, 45, 300];
+
+/// What was said after each interval of one run; entry 0 after the first.
+pub(crate) struct Run {
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+/// Runs a behaviour for this many intervals of a second, and gives each to `read`.
+fn trace(
+    behaviour: &Behaviour,
+    seed: u64,
+    intervals: u32,
+    births: bool,
+    mut read: impl FnMut(&Tracker),
+) {
+    let mut noise = Noise::new(seed);
+    let mut work = (behaviour.work)(&mut noise);
+    let mut site = Site::new(1.0);
+    let mut tracker = Tracker::new();
+    for _ in 0..intervals {
+        let tick = site.next_tick();
+        work(&mut site, tick, &mut noise);
+        tracker.observe(&site.snapshot(births));
+        read(&tracker);
+    }
+}
+
+/// What is said after so many intervals.
+pub(crate) fn judge(behaviour: &Behaviour, seed: u64, intervals: u32, births: bool) -> Growth {
+    let (mut last, mut seen) = (Growth::UNKNOWN, 0);
+    trace(behaviour, seed, intervals, births, |tracker| {
+        seen += 1;
+        if seen == intervals {
+            last = tracker.growth(0);
+        }
+    });
+    last
+}
+
+/// What is said after each interval.
+pub(crate) fn run(behaviour: &Behaviour, seed: u64, intervals: u32) -> Run {
+    let mut verdicts = Vec::new();
+    trace(behaviour, seed, intervals, true, |tracker| {
+        verdicts.push(tracker.growth(0).verdict);
+    });
+    Run { verdicts }
+}
+
+impl Run {
+    pub(crate) fn after(&self, intervals: u32) -> Verdict {
+        self.verdicts[intervals as usize - 1]
+    }
+
+    /// Intervals after which the verdict was right and stayed so; absent if it is wrong at the end.
+    pub(crate) fn right_from(&self, truth: Truth) -> Option<usize> {
+        let wrong = self
+            .verdicts
+            .iter()
+            .rposition(|said| !is_right(truth, *said));
+        match wrong {
+            None => Some(1),
+            Some(last) if last + 1 == self.verdicts.len() => None,
+            Some(last) => Some(last + 2),
+        }
+    }
+}
+
+/// A leak has to be called one; what is none may be called anything else.
+pub(crate) fn is_right(truth: Truth, said: Verdict) -> bool {
+    (truth == Truth::Leak) == (said == Verdict::Leaking)
+}
+
+/// Verdicts at one length.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Runs of leaks that can be decided, and those that were called leaks.
+    pub(crate) leaks: u32,
+    pub(crate) found: u32,
+    /// Runs of healthy sites that can be decided, and those that were called leaks.
+    pub(crate) healthy: u32,
+    pub(crate) alarms: u32,
+    /// Runs that nobody could decide yet, and those that were called leaks.
+    pub(crate) open: u32,
+    pub(crate) open_leaking: u32,
+}
+
+/// What a verdict is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Right,
+    Wrong,
+    /// Nobody could say.
+    Open,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, behaviour: &Behaviour, intervals: u32, said: Verdict) -> Mark {
+        let leaking = u32::from(said == Verdict::Leaking);
+        if intervals < behaviour.decidable_from {
+            self.open += 1;
+            self.open_leaking += leaking;
+            return Mark::Open;
+        }
+        if behaviour.truth == Truth::Leak {
+            self.leaks += 1;
+            self.found += leaking;
+        } else {
+            self.healthy += 1;
+            self.alarms += leaking;
+        }
+        match is_right(behaviour.truth, said) {
+            true => Mark::Right,
+            false => Mark::Wrong,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Scores → the table that `cargo xtask bench verdicts` prints. Asserts nothing.
+
+use leaktrace::analysis::Verdict;
+
+use crate::behaviours::{self, Behaviour, Truth};
+use crate::score::{self, LENGTHS};
+use crate::{FRESH_SEEDS, SEEDS, split, tally};
+
+/// The table of behaviours and that of the sums.
+pub(crate) fn all() -> String {
+    let mut text = format!(
+        "\n{SEEDS} runs of each behaviour, verdicts after so many intervals: L leaking, g growing, \
+         s steady, - shrinking,\n? unknown; in brackets where nobody could decide yet; right from: \
+         median and latest interval from which\nthe verdict stays right; * kept out of tuning\n"
+    );
+    for truth in [Truth::Leak, Truth::Healthy] {
+        text += &format!(
+            "\n  {:<40}{:<15}{:<15}{:<15}right from\n",
+            format!("{truth:?}"),
+            LENGTHS[0],
+            LENGTHS[1],
+            LENGTHS[2]
+        );
+        for behaviour in behaviours::all().iter().filter(|b| b.truth == truth) {
+            text += &row(behaviour);
+        }
+    }
+    text + &sums()
+}
+
+fn row(behaviour: &Behaviour) -> String {
+    let runs: Vec<_> = (0..SEEDS)
+        .map(|seed| score::run(behaviour, seed, LENGTHS[2]))
+        .collect();
+    let mark = if behaviour.held_out { " *" } else { "" };
+    let mut text = format!("  {:<40}", format!("{}{mark}", behaviour.name));
+    for length in LENGTHS {
+        let said = words(runs.iter().map(|run| run.after(length)));
+        let said = match length < behaviour.decidable_from {
+            true => format!("({said})"),
+            false => said,
+        };
+        text += &format!("{said:<15}");
+    }
+    let mut from: Vec<usize> = runs
+        .iter()
+        .map(|run| run.right_from(behaviour.truth).unwrap_or(usize::MAX))
+        .collect();
+    from.sort_unstable();
+    let shown = |at: usize| match from[at] {
+        usize::MAX => "never".to_owned(),
+        from => from.to_string(),
+    };
+    let last = from.len() - 1;
+    text + &format!("{:>4}{:>6}\n", shown(last / 2), shown(last))
+}
+
+/// How often each word was said.
+fn words(said: impl Iterator<Item = Verdict>) -> String {
+    let said: Vec<Verdict> = said.collect();
+    let all = [
+        (Verdict::Leaking, 'L'),
+        (Verdict::Growing, 'g'),
+        (Verdict::Steady, 's'),
+        (Verdict::Shrinking, '-'),
+        (Verdict::Unknown, '?'),
+    ];
+    let counted: Vec<String> = all
+        .iter()
+        .map(|(verdict, letter)| {
+            let count = said.iter().filter(|said| *said == verdict).count();
+            (count, letter)
+        })
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, letter)| format!("{count}{letter}"))
+        .collect();
+    counted.join(" ")
+}
+
+fn sums() -> String {
+    let (tuned, held_out) = split();
+    let mut text = format!(
+        "\n  {:<40}{:>5}  {:>9}  {:>12}  {:>22}\n",
+        "", "after", "recall", "false alarms", "undecidable, called L"
+    );
+    for (name, behaviours, seeds, births) in [
+        ("tuned on", &tuned, 0..SEEDS, true),
+        ("tuned on, fresh seeds", &tuned, FRESH_SEEDS, true),
+        ("kept out of tuning", &held_out, 0..SEEDS, true),
+        (
+            "all, births not counted",
+            &behaviours::all(),
+            0..SEEDS,
+            false,
+        ),
+    ] {
+        for length in LENGTHS {
+            let tally = tally(behaviours, &seeds, length, births);
+            let of = |some: u32, all: u32| format!("{some}/{all}");
+            text += &format!(
+                "  {name:<40}{length:>5}  {:>9}  {:>12}  {:>22}\n",
+                of(tally.found, tally.leaks),
+                of(tally.alarms, tally.healthy),
+                of(tally.open_leaking, tally.open)
+            );
+        }
+    }
+    text
+}

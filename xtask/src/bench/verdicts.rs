@@ -1,0 +1,18 @@
+//! Prints what the analysis says of the labelled corpus in `leaktrace/tests/verdicts`. Needs no root
+//! and traces nothing.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{command::run, workspace};
+
+/// Judges the corpus and prints the tables.
+pub(super) fn measure() -> Result<()> {
+    run(Command::new(workspace::cargo())
+        .current_dir(workspace::root())
+        .env("CARGO_TARGET_DIR", workspace::target())
+        .args(["test", "--release", "--quiet", "--package=leaktrace"])
+        .args(["--test=verdicts", "--", "--ignored", "--nocapture"])
+        .arg("print_the_table"))
+}
