@@ -1,6 +1,7 @@
 //! What a probed function does with its arguments, packed into the probe's attach cookie, so that
 //! one program serves every function of a kind and a new function needs no new program.
 
+use crate::lane::Lane;
 use crate::limits::NOTED_FUNCTIONS;
 
 /// What a call does.
@@ -37,6 +38,50 @@ impl CallKind {
     }
 }
 
+/// How the end of a call is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Ending {
+    /// By a return probe, which puts the kernel's trampoline where the return address was.
+    Trampoline = 0,
+    /// By probes on the function's `ret` instructions: for functions that can throw, which a
+    /// return probe would abort.
+    Ret = 1,
+    /// In the cookie of a probe on a jump that leads out of what is known of such a function: how
+    /// the call ends is not seen.
+    Escape = 2,
+}
+
+impl Ending {
+    const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Ret,
+            2 => Self::Escape,
+            _ => Self::Trampoline,
+        }
+    }
+}
+
+/// Width of a size argument. The upper half of a register that passes a C `int` is undefined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Width {
+    /// `size_t`, 64 bits.
+    Whole = 0,
+    /// `int` or `unsigned`, 32 bits.
+    Half = 1,
+}
+
+/// Whether a function that frees calls others that are probed as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Nesting {
+    /// It is the only such function of its process.
+    None = 0,
+    /// It may call another one with the same block: which block it frees is noted.
+    Possible = 1,
+}
+
 /// Stands for "no such argument".
 pub const NO_ARGUMENT: u8 = 15;
 
@@ -58,6 +103,14 @@ pub struct Call {
     pub count_argument: u8,
     /// Argument that has the old block, or the place for the new address, or [`NO_ARGUMENT`].
     pub pointer_argument: u8,
+    /// Which calls of a thread it can be inside of, and whose ledger it changes.
+    pub lane: Lane,
+    /// How its end is seen.
+    pub ending: Ending,
+    /// Width of the size and of the count.
+    pub width: Width,
+    /// Whether the block that it frees is noted.
+    pub nesting: Nesting,
     /// Index of the function in the probe plan.
     pub function: u16,
     /// Index of the process.
@@ -73,6 +126,10 @@ impl Call {
             size_argument: NO_ARGUMENT,
             count_argument: NO_ARGUMENT,
             pointer_argument: NO_ARGUMENT,
+            lane: Lane::MAIN,
+            ending: Ending::Trampoline,
+            width: Width::Whole,
+            nesting: Nesting::None,
             function: u16::MAX,
             process,
         }
@@ -84,6 +141,10 @@ impl Call {
             | (self.size_argument as u64) << 8
             | (self.count_argument as u64) << 12
             | (self.pointer_argument as u64) << 16
+            | (self.lane.number() as u64) << 20
+            | (self.ending as u64) << 26
+            | (self.width as u64) << 28
+            | (self.nesting as u64) << 29
             | (self.function as u64) << 32
             | (self.process as u64) << 48
     }
@@ -102,6 +163,18 @@ impl Call {
             size_argument: ((cookie >> 8) & 15) as u8,
             count_argument: ((cookie >> 12) & 15) as u8,
             pointer_argument: ((cookie >> 16) & 15) as u8,
+            lane: Lane::from_number(((cookie >> 20) & 63) as u8),
+            ending: Ending::from_number(((cookie >> 26) & 3) as u8),
+            width: if cookie >> 28 & 1 == 0 {
+                Width::Whole
+            } else {
+                Width::Half
+            },
+            nesting: if cookie >> 29 & 1 == 0 {
+                Nesting::None
+            } else {
+                Nesting::Possible
+            },
             function: (cookie >> 32) as u16,
             process: (cookie >> 48) as u16,
         }
@@ -128,10 +201,22 @@ mod tests {
                 size_argument: 2,
                 count_argument: NO_ARGUMENT,
                 pointer_argument: 5,
+                lane: Lane::MAIN,
+                ending: Ending::Trampoline,
+                width: Width::Whole,
+                nesting: Nesting::None,
                 function: 0xfffe,
                 process: 63,
             };
             assert_eq!(Call::from_cookie(call.to_cookie()), call);
+            let unusual = Call {
+                lane: Lane::of_pair(7),
+                ending: Ending::Escape,
+                width: Width::Half,
+                nesting: Nesting::Possible,
+                ..call
+            };
+            assert_eq!(Call::from_cookie(unusual.to_cookie()), unusual);
         }
     }
 }

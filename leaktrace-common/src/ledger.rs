@@ -8,18 +8,19 @@ pub struct LiveKey {
     pub address: u64,
     /// Index of the process in the process table; addresses of two processes collide.
     pub process: u32,
-    /// Always zero: the kernel hashes every byte of a key.
-    pub padding: u32,
+    /// Number of the ledger, see [`crate::lane::Lane::ledger`]: a block can be one of the heap's
+    /// and one of a pool's at the same time.
+    pub ledger: u32,
 }
 
 impl LiveKey {
-    /// Key of the block at `address` in the process with this index.
+    /// Key of the block at `address` in this ledger of the process with this index.
     #[inline(always)]
-    pub const fn new(process: u32, address: u64) -> Self {
+    pub const fn new(process: u32, ledger: u32, address: u64) -> Self {
         Self {
             address,
             process,
-            padding: 0,
+            ledger,
         }
     }
 }
@@ -81,9 +82,13 @@ pub struct PendingCall {
     pub site: u32,
     /// Set when the old block of a realloc was not in the ledger.
     pub old_block_unknown: u32,
+    /// Block that the thread has freed last, if the function that did it is one of several.
+    pub freed_address: u64,
+    /// Stack pointer at the entry of that function.
+    pub freed_stack_pointer: u64,
 }
 
 const _: () = assert!(size_of::<LiveKey>() == 16);
 const _: () = assert!(size_of::<LiveBlock>() == 24);
 const _: () = assert!(size_of::<SiteTotals>() == 32);
-const _: () = assert!(size_of::<PendingCall>() == 96);
+const _: () = assert!(size_of::<PendingCall>() == 112);

@@ -9,6 +9,7 @@
 pub mod birth;
 pub mod call;
 pub mod event;
+pub mod lane;
 pub mod ledger;
 pub mod limits;
 pub mod loss;

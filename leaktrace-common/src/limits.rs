@@ -12,7 +12,10 @@ pub const MAX_MAPPINGS: usize = 1024;
 pub const MAX_PROCESSES: u32 = 256;
 
 /// Functions of one process whose first call is noted; a power of two.
-pub const NOTED_FUNCTIONS: u32 = 64;
+pub const NOTED_FUNCTIONS: u32 = 256;
+
+/// Pairs of functions that a user can have traced besides the allocators.
+pub const MAX_PAIRS: u32 = 8;
 
 /// Bridges of all processes of a session: calls inside `operator new` and its like.
 pub const MAX_BRIDGES: u32 = 4096;

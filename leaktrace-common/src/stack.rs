@@ -1,15 +1,15 @@
 //! Call stacks: how they are stored, how they are hashed, and why they end.
 
-use crate::limits::{MAX_FRAMES, MAX_PROCESSES};
+use crate::limits::{MAX_FRAMES, MAX_PAIRS, MAX_PROCESSES};
 
 /// Sites that take allocations whose stack could not be stored: one for each process and source.
-pub const SITES_WITHOUT_STACK: u32 = 2 * MAX_PROCESSES;
+pub const SITES_WITHOUT_STACK: u32 = SOURCES * MAX_PROCESSES;
 
 /// Index of the site of this source that takes a process's allocations whose stack could not be
 /// stored. These are the first sites.
 #[inline(always)]
 pub const fn site_without_stack(process: u32, source: Source) -> u32 {
-    2 * process + source as u32
+    SOURCES * process + source as u32
 }
 
 /// Stands in a pending call that is followed but not counted (outside the wanted sizes).
@@ -23,15 +23,52 @@ pub enum Source {
     Heap = 0,
     /// Mappings that the program made itself: mmap and its family.
     Mmap = 1,
+    /// What the first pair of functions that the user has named hands out; the others follow.
+    Pair0 = 2,
+    /// The second.
+    Pair1 = 3,
+    /// The third.
+    Pair2 = 4,
+    /// The fourth.
+    Pair3 = 5,
+    /// The fifth.
+    Pair4 = 6,
+    /// The sixth.
+    Pair5 = 7,
+    /// The seventh.
+    Pair6 = 8,
+    /// The last.
+    Pair7 = 9,
 }
+
+const SOURCES: u32 = 2 + MAX_PAIRS;
 
 impl Source {
     /// The source with this number; unknown numbers are heap.
     pub const fn from_number(number: u32) -> Self {
         match number {
             1 => Self::Mmap,
+            2 => Self::Pair0,
+            3 => Self::Pair1,
+            4 => Self::Pair2,
+            5 => Self::Pair3,
+            6 => Self::Pair4,
+            7 => Self::Pair5,
+            8 => Self::Pair6,
+            9 => Self::Pair7,
             _ => Self::Heap,
         }
+    }
+
+    /// What this pair of functions hands out.
+    #[inline(always)]
+    pub const fn of_pair(pair: u8) -> Self {
+        Self::from_number(2 + pair as u32)
+    }
+
+    /// The pair of functions that it comes from.
+    pub const fn pair(self) -> Option<u8> {
+        (self as u8).checked_sub(2)
     }
 }
 
@@ -156,7 +193,7 @@ const _: () = assert!(size_of::<Bridge>() == 8);
 pub const fn hash_start(process: u32, source: Source) -> u64 {
     hash_frame(
         0x6c65_616b_7472_6163,
-        ((process as u64) << 1) | source as u64,
+        ((process as u64) << 8) | source as u64,
     )
 }
 

@@ -2,10 +2,11 @@
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
-use leaktrace_common::call::{Call, CallKind};
+use leaktrace_common::call::{Call, CallKind, Ending, NO_ARGUMENT};
+use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::loss::Loss;
-use leaktrace_common::stack::{SITE_NOT_COUNTED, Source};
+use leaktrace_common::stack::SITE_NOT_COUNTED;
 
 use crate::call;
 use crate::maps::{MAX_SIZE_BYTES, MIN_SIZE_BYTES};
@@ -26,14 +27,22 @@ pub fn enter(ctx: &ProbeContext) {
         Err(pending::NoSlot) => return loss::count(process, Loss::PendingMapFull, size_bytes),
     };
     let counted = size_bytes >= MIN_SIZE_BYTES.load() && size_bytes <= MAX_SIZE_BYTES.load();
-    let caller = site::of(&entry, process, Source::Heap, counted);
+    let caller = site::of(
+        &entry,
+        process,
+        call.lane.source(),
+        counted || is_piece(call),
+    );
     current.site = caller.site;
     current.return_address = caller.return_address;
     current.size_bytes = size_bytes;
     current.pointer = entry.argument(call.pointer_argument);
     current.old_block_unknown = 0;
     if call.kind == CallKind::Reallocate {
-        park(current, process);
+        park(current, process, call.lane);
+    } else if call.lane == Lane::OPERATORS {
+        // SAFETY: the helper has no preconditions.
+        current.parked.at_ns = unsafe { bpf_ktime_get_ns() };
     }
     current.stack_pointer = entry.stack_pointer;
 }
@@ -41,9 +50,39 @@ pub fn enter(ctx: &ProbeContext) {
 /// Settles the outermost call: records the new block if there is one.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) {
-    let Some((current, result)) = pending::returned(ctx) else {
+    let lane = call::of_return(ctx).lane;
+    if let Some((current, result)) = pending::returned(ctx, lane) {
+        settle(current, result);
+    }
+}
+
+/// The same at a `ret` instruction; or gives the call up, where it leaves for unknown code.
+#[inline(always)]
+pub fn leave_at_ret(ctx: &ProbeContext) {
+    let Some(entry) = call::hit(ctx.regs) else {
         return;
     };
+    let call = entry.call();
+    let process = u32::from(call.process);
+    let Some((current, result)) = pending::returning(ctx, call.lane, process) else {
+        return;
+    };
+    if call.ending == Ending::Escape {
+        loss::count(process, Loss::CallAbandoned, current.size_bytes);
+        pending::put_back(current, process, call.lane);
+    } else {
+        settle(current, result);
+    }
+}
+
+/// What has no size is counted, whatever sizes are.
+#[inline(always)]
+fn is_piece(call: Call) -> bool {
+    call.size_argument == NO_ARGUMENT
+}
+
+#[inline(always)]
+fn settle(current: &mut PendingCall, result: u64) {
     let call = Call::from_cookie(current.cookie);
     let process = u32::from(call.process);
     match call.kind {
@@ -60,11 +99,11 @@ pub fn leave(ctx: &RetProbeContext) {
 /// Takes the old block out of the ledger before the allocator can give its address to another
 /// thread.
 #[inline(always)]
-fn park(current: &mut PendingCall, process: u32) {
+fn park(current: &mut PendingCall, process: u32, lane: Lane) {
     if current.pointer == 0 {
         return;
     }
-    match live::remove(process, current.pointer) {
+    match live::remove(process, lane, current.pointer) {
         Some(block) => {
             current.parked = block;
             current.parked_address = current.pointer;
@@ -78,16 +117,25 @@ fn park(current: &mut PendingCall, process: u32) {
 fn settle_reallocation(current: &mut PendingCall, process: u32, result: u64) {
     let failed = result == 0 && current.size_bytes != 0;
     if current.parked_address != 0 {
+        let lane = Call::from_cookie(current.cookie).lane;
         if failed {
-            live::restore(process, current.parked_address, &current.parked);
+            pending::put_back(current, process, lane);
         } else {
             live::count_freed(&current.parked);
         }
         current.parked_address = 0;
     } else if current.old_block_unknown != 0 && !failed {
-        process::count_unmatched_free(process);
+        count_unmatched(current, process);
     }
     record(current, process, result);
+}
+
+#[inline(always)]
+fn count_unmatched(current: &PendingCall, process: u32) {
+    match Call::from_cookie(current.cookie).lane.pair() {
+        Some(pair) => process::count_unmatched_of_pair(process, pair),
+        None => process::count_unmatched_free(process),
+    }
 }
 
 /// posix_memalign and its like write the address through an argument.
@@ -105,6 +153,11 @@ fn record(current: &PendingCall, process: u32, address: u64) {
     if address == 0 || current.site == SITE_NOT_COUNTED {
         return;
     }
+    let lane = Call::from_cookie(current.cookie).lane;
+    // An operator that has called malloc returns a block that is recorded already.
+    if lane == Lane::OPERATORS && live::has_since(process, lane, address, current.parked.at_ns) {
+        return;
+    }
     let block = LiveBlock {
         size_bytes: current.size_bytes,
         // The coarse clock is not offered to uprobe programs (6.18).
@@ -113,5 +166,5 @@ fn record(current: &PendingCall, process: u32, address: u64) {
         site: current.site,
         padding: 0,
     };
-    live::record(process, address, &block);
+    live::record(process, lane, address, &block);
 }

@@ -2,9 +2,11 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
-use leaktrace_common::call::{Call, NO_ARGUMENT, note_index};
+use aya_ebpf::programs::RetProbeContext;
+use leaktrace_common::call::{Call, NO_ARGUMENT, Width, note_index};
 
 use crate::maps::{CONTROL, PROBE_HITS};
 use crate::process;
@@ -72,11 +74,23 @@ impl Entry {
     /// Bytes asked for; `u64::MAX` when size times count does not fit, which no allocator grants.
     #[inline(always)]
     pub fn size_bytes(&self, call: Call) -> u64 {
-        let size = self.argument(call.size_argument);
+        // What has no size is counted in pieces.
+        if call.size_argument == NO_ARGUMENT {
+            return 1;
+        }
+        let size = self.number(call, call.size_argument);
         if call.count_argument == NO_ARGUMENT {
             return size;
         }
-        product(size, self.argument(call.count_argument))
+        product(size, self.number(call, call.count_argument))
+    }
+
+    #[inline(always)]
+    fn number(&self, call: Call, n: u8) -> u64 {
+        match call.width {
+            Width::Whole => self.argument(n),
+            Width::Half => self.argument(n) & 0xffff_ffff,
+        }
     }
 }
 
@@ -93,6 +107,13 @@ pub fn hit(regs: *mut pt_regs) -> Option<Entry> {
     note_hit(call);
     entry.cookie = call.of_process(process as u16).to_cookie();
     Some(entry)
+}
+
+/// What a return probe stands on.
+#[inline(always)]
+pub fn of_return(ctx: &RetProbeContext) -> Call {
+    // SAFETY: the helper reads the context that it is given.
+    Call::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })
 }
 
 /// Whether user space has armed the session.

@@ -3,6 +3,9 @@
 
 use aya_ebpf::programs::ProbeContext;
 
+use leaktrace_common::call::Nesting;
+use leaktrace_common::lane::Lane;
+
 use crate::call::{self, Entry};
 use crate::{live, pending, process};
 
@@ -18,23 +21,49 @@ pub fn enter(ctx: &ProbeContext) {
     if address == 0 {
         return;
     }
-    match live::remove(process, address) {
-        Some(block) => live::count_freed(&block),
-        None => {
-            // A free inside a realloc frees what the realloc has parked, or what it allocated
-            // unseen: neither is missing.
-            if !inside_call(process, &entry) {
-                process::count_unmatched_free(process);
-            }
+    let known = match live::remove(process, call.lane, address) {
+        Some(block) => {
+            live::count_freed(&block);
+            true
         }
+        None => false,
+    };
+    match call.lane.pair() {
+        Some(pair) if !known => process::count_unmatched_of_pair(process, pair),
+        Some(_) => {}
+        None => settle_heap(process, &entry, address, known),
     }
 }
 
+/// Counts a block that is not known as an unmatched free, and notes which block was freed for the
+/// functions that this one may call.
 #[inline(always)]
-fn inside_call(process: u32, entry: &Entry) -> bool {
-    match pending::existing() {
-        // SAFETY: the slot belongs to the running thread, and nothing else writes it.
-        Some(slot) => pending::encloses(unsafe { &*slot }, process, entry),
-        None => false,
+fn settle_heap(process: u32, entry: &Entry, address: u64, known: bool) {
+    if !known && !is_inner(process, entry, address) {
+        process::count_unmatched_free(process);
     }
+    if entry.call().nesting == Nesting::None {
+        return;
+    }
+    if let Some(slot) = pending::slot(Lane::MAIN) {
+        // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+        let slot = unsafe { &mut *slot };
+        slot.freed_address = address;
+        slot.freed_stack_pointer = entry.stack_pointer;
+    }
+}
+
+/// Whether this free is part of a call that has settled it. Inside a realloc it frees what the
+/// realloc has parked, or what it allocated unseen; inside another free (operator delete) of the
+/// same block, that one has taken it out of the ledger.
+#[inline(always)]
+fn is_inner(process: u32, entry: &Entry, address: u64) -> bool {
+    let Some(slot) = pending::existing(Lane::MAIN) else {
+        return false;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let slot = unsafe { &*slot };
+    let inside_free =
+        slot.freed_address == address && slot.freed_stack_pointer >= entry.stack_pointer;
+    inside_free || pending::encloses(slot, process, entry)
 }

@@ -2,6 +2,7 @@
 //! block is followed by the change of its site's totals, never preceded.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, LiveKey};
 use leaktrace_common::loss::Loss;
 
@@ -12,12 +13,12 @@ const EEXIST: i32 = -17;
 
 /// Records a block that a program was given.
 #[inline(always)]
-pub fn record(process: u32, address: u64, block: &LiveBlock) {
-    let key = LiveKey::new(process, address);
+pub fn record(process: u32, lane: Lane, address: u64, block: &LiveBlock) {
+    let key = LiveKey::new(process, lane.ledger(), address);
     let mut result = LIVE.insert(key, block, u64::from(BPF_NOEXIST));
     if result == Err(EEXIST) {
         // The allocator hands out what is still in the ledger: its free was not seen.
-        if let Some(old) = remove(process, address) {
+        if let Some(old) = remove(process, lane, address) {
             loss::count(process, Loss::FreeMissed, old.size_bytes);
             count_freed(&old);
         }
@@ -36,10 +37,20 @@ pub fn record(process: u32, address: u64, block: &LiveBlock) {
     }
 }
 
+/// Whether the ledger has this block since this time or later.
+#[inline(always)]
+pub fn has_since(process: u32, lane: Lane, address: u64, at_ns: u64) -> bool {
+    match LIVE.get_ptr(LiveKey::new(process, lane.ledger(), address)) {
+        // SAFETY: the pointer is a live map value.
+        Some(block) => unsafe { (*block).at_ns >= at_ns },
+        None => false,
+    }
+}
+
 /// Takes a block out of the ledger without counting it as freed.
 #[inline(always)]
-pub fn remove(process: u32, address: u64) -> Option<LiveBlock> {
-    let key = LiveKey::new(process, address);
+pub fn remove(process: u32, lane: Lane, address: u64) -> Option<LiveBlock> {
+    let key = LiveKey::new(process, lane.ledger(), address);
     let place = LIVE.get_ptr(key)?;
     // SAFETY: the entry may be reused while it is copied only if the program frees one block
     // twice at the same time; then the removal below fails for one of the two.
@@ -63,8 +74,8 @@ pub fn count_freed(block: &LiveBlock) {
 /// Puts a removed block back. It is still counted as allocated; if the map has filled up in the
 /// meantime it is counted as freed and lost, so that totals and ledger stay equal.
 #[inline(always)]
-pub fn restore(process: u32, address: u64, block: &LiveBlock) {
-    let key = LiveKey::new(process, address);
+pub fn restore(process: u32, lane: Lane, address: u64, block: &LiveBlock) {
+    let key = LiveKey::new(process, lane.ledger(), address);
     if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
         loss::count(process, Loss::LiveMapFull, block.size_bytes);
         count_freed(block);

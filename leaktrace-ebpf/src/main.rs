@@ -45,6 +45,13 @@ pub fn allocate_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
+/// A `ret` instruction of a function that hands out a block and can throw.
+#[uprobe]
+pub fn allocate_ret(ctx: ProbeContext) -> u32 {
+    allocate::leave_at_ret(&ctx);
+    0
+}
+
 /// Entry of a function that frees a block.
 #[uprobe]
 pub fn free_enter(ctx: ProbeContext) -> u32 {

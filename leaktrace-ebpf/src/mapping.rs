@@ -7,6 +7,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use leaktrace_common::call::{Call, CallKind};
 use leaktrace_common::event::{Event, EventKind};
+use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::PendingCall;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::Source;
@@ -56,7 +57,7 @@ pub fn enter(ctx: &ProbeContext) {
 /// Sends what the call has given, or that it failed.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) {
-    let Some((current, result)) = pending::returned(ctx) else {
+    let Some((current, result)) = pending::returned(ctx, Lane::MAIN) else {
         return;
     };
     let call = Call::from_cookie(current.cookie);

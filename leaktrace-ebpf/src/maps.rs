@@ -55,7 +55,7 @@ pub static PROCESSES: Array<ProcessState> =
 #[map]
 pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(limits::MAX_PROCESSES * 2, 0);
 
-/// Key: tid. The thread's outermost call. Written by programs, entries removed at thread exit.
+/// Key: `Lane::slot_of` a tid. The thread's outermost call in a lane. Written by programs, entries removed at thread exit.
 /// Full: the call is not followed and counts as `PendingMapFull`.
 #[map]
 pub static PENDING: HashMap<u32, PendingCall> =
@@ -89,6 +89,12 @@ pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
 #[map]
 pub static LOSSES: Array<LossTotals> =
     Array::with_max_entries(limits::MAX_PROCESSES * LOSS_REASONS as u32, BPF_F_MMAPABLE);
+
+/// Key: process × `MAX_PAIRS` + pair. Frees of what the pair's ledger does not have. Atomic adds by
+/// programs, mapped into user space for reading.
+#[map]
+pub static PAIR_UNMATCHED: Array<u64> =
+    Array::with_max_entries(limits::MAX_PROCESSES * limits::MAX_PAIRS, BPF_F_MMAPABLE);
 
 /// Key: `note_index` of a process's function. Set to 1 when the probe fires first.
 #[map]

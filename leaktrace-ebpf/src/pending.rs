@@ -1,11 +1,13 @@
-//! The outermost call of each thread. Only it counts: what an allocator calls inside itself
-//! (mmap in malloc, malloc in realloc) is part of it.
+//! The outermost call of each thread in each lane. Only it counts: what an allocator calls inside
+//! itself (mmap in malloc, malloc in realloc) is part of it.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
-use aya_ebpf::programs::RetProbeContext;
+use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::debug;
+use leaktrace_common::call::{Call, CallKind, Ending};
+use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::limits::{MAX_NESTED_STACK_BYTES, PAGE_BYTES};
 use leaktrace_common::loss::Loss;
@@ -34,6 +36,8 @@ const IDLE: PendingCall = PendingCall {
     },
     site: 0,
     old_block_unknown: 0,
+    freed_address: 0,
+    freed_stack_pointer: 0,
 };
 
 /// Thread id of the running thread, in the initial pid namespace.
@@ -42,22 +46,36 @@ pub fn current_tid() -> u32 {
     bpf_get_current_pid_tgid() as u32
 }
 
-/// The running thread's slot, if it has one.
+/// The running thread's slot in a lane, if it has one.
 #[inline(always)]
-pub fn existing() -> Option<*mut PendingCall> {
-    PENDING.get_ptr_mut(current_tid())
+pub fn existing(lane: Lane) -> Option<*mut PendingCall> {
+    PENDING.get_ptr_mut(lane.slot_of(current_tid()))
 }
 
-/// The running thread's slot, made when this is its first call; `None` when the map is full.
+/// The running thread's slot in a lane, made when this is its first call; `None` when the map is
+/// full.
 #[inline(always)]
-fn slot() -> Option<*mut PendingCall> {
-    let tid = current_tid();
-    if let Some(slot) = PENDING.get_ptr_mut(tid) {
+pub fn slot(lane: Lane) -> Option<*mut PendingCall> {
+    let key = lane.slot_of(current_tid());
+    if let Some(slot) = PENDING.get_ptr_mut(key) {
         return Some(slot);
     }
-    // Ignored: only this thread inserts its tid, so the look-up tells whether there was room.
-    let _ = PENDING.insert(tid, IDLE, u64::from(BPF_NOEXIST));
-    PENDING.get_ptr_mut(tid)
+    // Ignored: only this thread inserts its keys, so the look-up tells whether there was room.
+    let _ = PENDING.insert(key, IDLE, u64::from(BPF_NOEXIST));
+    PENDING.get_ptr_mut(key)
+}
+
+/// Gives back the slots of a thread that has ended; a call that was under way is given up.
+#[inline(always)]
+pub fn forget(tid: u32, process: u32) {
+    for lane in 0..Lane::COUNT {
+        let key = Lane::from_number(lane as u8).slot_of(tid);
+        if let Some(slot) = PENDING.get_ptr_mut(key) {
+            abandon(slot, process);
+            // Ignored: nobody else removes this thread's slots.
+            let _ = PENDING.remove(key);
+        }
+    }
 }
 
 /// Whether a call that enters at `stack_pointer` runs inside the call of the slot.
@@ -78,6 +96,14 @@ pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
     let Ok(word) = (unsafe { bpf_probe_read_user(outer as *const u64) }) else {
         return false;
     };
+    let remembered = Call::from_cookie(call.cookie);
+    if remembered.ending == Ending::Ret {
+        // Nothing marks the place on the stack. The same function at the same stack pointer was
+        // called again, because an exception has ended the call that is remembered; another one
+        // there was jumped to.
+        let again = stack_pointer == outer && entry.call().function == remembered.function;
+        return word == call.return_address && !again;
+    }
     is_trampoline(process, word, outer)
         && !(stack_pointer < outer && comes_from_outside(call, process, stack_pointer))
 }
@@ -113,18 +139,24 @@ pub fn begin<C: EbpfContext>(
     process: u32,
     entry: &Entry,
 ) -> Result<Option<&'static mut PendingCall>, NoSlot> {
-    let Some(slot) = slot() else {
+    let lane = entry.call().lane;
+    let Some(slot) = slot(lane) else {
         debug!(ctx, "no room for the pending call of a thread");
         return Err(NoSlot);
     };
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
     let current = unsafe { &mut *slot };
     if current.stack_pointer != 0 {
-        if encloses(current, process, entry) {
+        // Of operators that call one another the innermost counts: an exception leaves them often,
+        // and then what is remembered tells nothing.
+        if lane != Lane::OPERATORS && encloses(current, process, entry) {
             return Ok(None);
         }
         debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
         abandon(slot, process);
+    }
+    if is_operators_own(process, entry) {
+        return Ok(None);
     }
     current.instruction_pointer = entry.instruction_pointer;
     current.cookie = entry.cookie;
@@ -132,10 +164,57 @@ pub fn begin<C: EbpfContext>(
     Ok(Some(current))
 }
 
+/// Whether a mapping call is made by an operator for its allocator.
+#[inline(always)]
+fn is_operators_own(process: u32, entry: &Entry) -> bool {
+    if !matches!(
+        entry.call().kind,
+        CallKind::Map | CallKind::Unmap | CallKind::Remap
+    ) {
+        return false;
+    }
+    match existing(Lane::OPERATORS) {
+        // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+        Some(slot) => encloses(unsafe { &*slot }, process, entry),
+        None => false,
+    }
+}
+
+/// Ends the outermost call of a lane, if this `ret` instruction is its end: the call and what it
+/// returns. Code that several functions jump to ends calls of all of them.
+#[inline(always)]
+pub fn returning(
+    ctx: &ProbeContext,
+    lane: Lane,
+    process: u32,
+) -> Option<(&'static mut PendingCall, u64)> {
+    let slot = existing(lane)?;
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let current = unsafe { &mut *slot };
+    // SAFETY: the context of a uprobe program is its register set.
+    let (stack_pointer, result) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
+            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+        )
+    };
+    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    let word = unsafe { bpf_probe_read_user(stack_pointer as *const u64) }.ok()?;
+    // A return probe of somebody else may have hidden the address.
+    if word != current.return_address && !is_trampoline(process, word, stack_pointer) {
+        return None;
+    }
+    current.stack_pointer = 0;
+    Some((current, result))
+}
+
 /// Ends the outermost call, if this is its return: the call and what it returned.
 #[inline(always)]
-pub fn returned(ctx: &RetProbeContext) -> Option<(&'static mut PendingCall, u64)> {
-    let slot = existing()?;
+pub fn returned(ctx: &RetProbeContext, lane: Lane) -> Option<(&'static mut PendingCall, u64)> {
+    let slot = existing(lane)?;
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
     let current = unsafe { &mut *slot };
     // SAFETY: the context of a uretprobe program is its register set.
@@ -154,7 +233,8 @@ pub fn returned(ctx: &RetProbeContext) -> Option<(&'static mut PendingCall, u64)
 }
 
 /// Gives up a call that never returned: what a realloc had taken out of the ledger goes back,
-/// because it is not known to be freed.
+/// because it is not known to be freed. An operator that did not return has thrown: nothing is
+/// lost with it.
 #[inline(always)]
 pub fn abandon(slot: *mut PendingCall, process: u32) {
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
@@ -163,9 +243,18 @@ pub fn abandon(slot: *mut PendingCall, process: u32) {
         return;
     }
     call.stack_pointer = 0;
-    loss::count(process, Loss::CallAbandoned, call.size_bytes);
+    let lane = Call::from_cookie(call.cookie).lane;
+    if lane != Lane::OPERATORS {
+        loss::count(process, Loss::CallAbandoned, call.size_bytes);
+    }
+    put_back(call, process, lane);
+}
+
+/// Puts back what a realloc has taken out of the ledger.
+#[inline(always)]
+pub fn put_back(call: &mut PendingCall, process: u32, lane: Lane) {
     if call.parked_address != 0 {
-        live::restore(process, call.parked_address, &call.parked);
+        live::restore(process, lane, call.parked_address, &call.parked);
         call.parked_address = 0;
     }
 }

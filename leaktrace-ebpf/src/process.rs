@@ -6,11 +6,12 @@ use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::programs::RawTracePointContext;
 use leaktrace_common::call::Call;
 use leaktrace_common::event::{Event, EventKind};
+use leaktrace_common::limits::MAX_PAIRS;
 use leaktrace_common::limits::MAX_PROCESSES;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::process::{NO_PROCESS, ProcessState, TaskOffsets};
 
-use crate::maps::{CONTROL, FOLLOW_FORKS, PENDING, PROCESSES, TRACED};
+use crate::maps::{CONTROL, FOLLOW_FORKS, PAIR_UNMATCHED, PROCESSES, TRACED};
 use crate::{atomic, loss, maps, pending};
 
 /// Index of the process that a hit of this probe counts to; `None` when it does not count.
@@ -72,6 +73,15 @@ pub fn count_unmatched_free(process: u32) {
     if let Some(state) = PROCESSES.get_ptr_mut(process) {
         // SAFETY: the pointer is a live map value.
         unsafe { atomic::add(&raw mut (*state).unmatched_frees, 1) };
+    }
+}
+
+/// Counts a free of what the ledger of a pair does not have.
+#[inline(always)]
+pub fn count_unmatched_of_pair(process: u32, pair: u8) {
+    let index = process * MAX_PAIRS + u32::from(pair);
+    if let Some(count) = PAIR_UNMATCHED.get_ptr_mut(index) {
+        atomic::add(count, 1);
     }
 }
 
@@ -254,11 +264,7 @@ pub fn chosen_as_oom_victim(ctx: &RawTracePointContext) {
 
 #[inline(always)]
 fn forget_thread(tid: u32, process: u32) {
-    if let Some(slot) = PENDING.get_ptr_mut(tid) {
-        pending::abandon(slot, process);
-        // Ignored: nobody else removes this thread's slot.
-        let _ = PENDING.remove(tid);
-    }
+    pending::forget(tid, process);
 }
 
 /// Where tasks have what is read here; `None` when user space could not find out.

@@ -109,6 +109,7 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
         source: match stack.source {
             Source::Heap => "heap",
             Source::Mmap => "mmap",
+            _ => "pair",
         },
         live_bytes: reading.totals.live_bytes,
         live_count: reading.totals.live_count,

@@ -29,6 +29,7 @@ pub struct Program {
     source: &'static str,
     compiler: &'static str,
     flags: Vec<&'static str>,
+    libraries: Vec<&'static str>,
 }
 
 impl Program {
@@ -37,6 +38,7 @@ impl Program {
             source,
             compiler,
             flags: flags.to_vec(),
+            libraries: Vec::new(),
         }
     }
 
@@ -48,6 +50,11 @@ impl Program {
     /// A C++ program with frame pointers.
     pub fn cpp(source: &'static str) -> Self {
         Self::new(source, "c++", COMPILED).with(&["-std=c++17"])
+    }
+
+    /// A C program with frame pointers against the C library musl.
+    pub fn musl(source: &'static str) -> Self {
+        Self::new(source, "musl-gcc", COMPILED).with(&["-std=gnu11"])
     }
 
     /// A Rust program with frame pointers.
@@ -75,6 +82,13 @@ impl Program {
     #[must_use]
     pub fn with(mut self, flags: &[&'static str]) -> Self {
         self.flags.extend(flags);
+        self
+    }
+
+    /// Libraries to link with, behind the source.
+    #[must_use]
+    pub fn linked(mut self, libraries: &[&'static str]) -> Self {
+        self.libraries.extend(libraries);
         self
     }
 
@@ -124,7 +138,8 @@ impl Program {
             command.env("GOCACHE", cache).env("GO111MODULE", "off");
             command.env("CGO_CFLAGS", "-O1 -g -fno-omit-frame-pointer");
         }
-        let output = command.arg(source).output().unwrap_or_else(|error| {
+        command.arg(source).args(&self.libraries);
+        let output = command.output().unwrap_or_else(|error| {
             panic!(
                 "cannot run {}: {error}; cargo xtask setup installs it",
                 self.compiler
@@ -141,7 +156,7 @@ impl Program {
 
     fn digest(&self, sources: &Path, source: &Path) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.compiler, &self.flags).hash(&mut hasher);
+        (self.compiler, &self.flags, &self.libraries).hash(&mut hasher);
         for file in [source, &sources.join("protocol.h")] {
             std::fs::read(file)
                 .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))

@@ -1,7 +1,10 @@
 /* Leaks exactly 30,000 bytes in 30 blocks through each allocation function, each from a caller of
- * its own, and allocates and frees as much again. Argument "no_leak": only the part that is freed. */
+ * its own, and allocates and frees as much again. Argument "no_leak": only the part that is freed.
+ * NO_PVALLOC: for allocators that do not have it. */
 #include "protocol.h"
+#ifdef __GLIBC__
 #include <gnu/libc-version.h>
+#endif
 #include <malloc.h>
 
 enum { BLOCKS = 30, BLOCK_BYTES = 1000 };
@@ -43,6 +46,12 @@ static void release(void *block)
         posix_memalign(&place, 64, BLOCK_BYTES) == 0 ? place : NULL; \
     })
 
+#ifdef NO_PVALLOC
+#define PVALLOC(DO)
+#else
+#define PVALLOC(DO) DO(pvalloc, pvalloc(BLOCK_BYTES))
+#endif
+
 #define EACH_FUNCTION(DO)                                  \
     DO(malloc, malloc(BLOCK_BYTES))                        \
     DO(calloc, calloc(10, BLOCK_BYTES / 10))               \
@@ -53,7 +62,7 @@ static void release(void *block)
     DO(aligned_alloc, aligned_alloc(64, BLOCK_BYTES))      \
     DO(memalign, memalign(256, BLOCK_BYTES))               \
     DO(valloc, valloc(BLOCK_BYTES))                        \
-    DO(pvalloc, pvalloc(BLOCK_BYTES))                      \
+    PVALLOC(DO)                                            \
     DO(strdup, strdup(text))
 
 #define DEFINE(name, allocate)                             \
@@ -107,6 +116,8 @@ int main(int argc, char **argv)
     truth_number("freed_bytes", freed_bytes);
     truth_number("freed_count", freed_count);
     truth_number("unmatched_frees", 0);
+#ifdef __GLIBC__
     truth_text("glibc", gnu_get_libc_version());
+#endif
     finish();
 }

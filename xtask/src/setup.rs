@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -17,9 +18,10 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 8] = [
+const TEST_TOOLS: [(&str, &str); 9] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
+    ("musl-gcc", "musl-tools"),
     ("go", "golang-go"),
     ("perl", "perl"),
     ("python3", "python3"),
@@ -27,6 +29,18 @@ const TEST_TOOLS: [(&str, &str); 8] = [
     ("redis-server", "redis-server"),
     ("redis-benchmark", "redis-tools"),
 ];
+
+/// Allocators and libraries that traced programs are linked with or preloaded with: a file of the
+/// package, Debian package.
+const TEST_LIBRARIES: [(&str, &str); 4] = [
+    ("libjemalloc.a", "libjemalloc-dev"),
+    ("libtcmalloc.a", "libgoogle-perftools-dev"),
+    ("libmimalloc.so", "libmimalloc-dev"),
+    ("libsqlite3.so", "libsqlite3-dev"),
+];
+
+/// Where Debian has libraries.
+const LIBRARY_FOLDER: &str = "/usr/lib/x86_64-linux-gnu";
 
 /// Debian's compiler with the sources of `core` and with clippy, from its security archive.
 const BPF_COMPILER: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
@@ -39,6 +53,13 @@ pub(crate) fn tests() -> Result<()> {
     for (program, package) in TEST_TOOLS {
         if workspace::on_path(program).is_some() {
             say(&format!("setup: {program} is there"));
+        } else {
+            install(&[package])?;
+        }
+    }
+    for (library, package) in TEST_LIBRARIES {
+        if Path::new(LIBRARY_FOLDER).join(library).exists() {
+            say(&format!("setup: {library} is there"));
         } else {
             install(&[package])?;
         }

@@ -1,10 +1,12 @@
 //! Decides which of a process's objects define an allocator, and which functions of it to probe.
 //! Pure: symbols in, [`Detection`] out.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::catalog::{CallSignature, ENTRIES, Entry, Family};
-use crate::target::Function;
+use super::catalog::{self, Entry, Family};
+use super::signature::CallSignature;
+use crate::target::{Function, Links};
 
 /// An object with those of its functions that have a name of the catalogue.
 #[derive(Clone, Debug)]
@@ -23,6 +25,10 @@ pub struct Detection {
     /// Objects that were left out although they define some of the functions, or that could not
     /// be searched.
     pub skipped: Vec<SkippedObject>,
+    /// Functions of the allocators that were found, calls of which cannot be followed.
+    pub unfollowed: Vec<UnfollowedFunction>,
+    /// What is known of the code of objects with functions that can throw, by object.
+    pub links: BTreeMap<usize, Links>,
 }
 
 /// A function to probe.
@@ -34,6 +40,8 @@ pub struct FoundFunction {
     pub name: &'static str,
     /// Other names of the same code.
     pub aliases: Vec<&'static str>,
+    /// What it belongs to.
+    pub family: Family,
     /// What it does with its arguments.
     pub signature: CallSignature,
     /// Address stated in the object.
@@ -42,6 +50,17 @@ pub struct FoundFunction {
     pub file_offset: u64,
     /// Length of its code; zero when the object does not say.
     pub size_bytes: u64,
+}
+
+/// A function that cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfollowedFunction {
+    /// Index of its object in the list that was searched.
+    pub object: usize,
+    /// Its name.
+    pub name: &'static str,
+    /// Why.
+    pub reason: String,
 }
 
 /// An object that is not probed.
@@ -62,12 +81,12 @@ pub enum SkipReason {
     #[error("the dynamic loader's own malloc serves only itself")]
     DynamicLoader,
     /// It defines some functions of a family without the pair that makes an allocator.
-    #[error("defines {found} but not both {} and {}", .family.defining()[0], .family.defining()[1])]
+    #[error("defines {found} but not both {} and {}", .missing[0], .missing[1])]
     Incomplete {
-        /// The family.
-        family: Family,
         /// The functions that it has.
         found: String,
+        /// What an allocator, or a library that maps, has at least.
+        missing: [&'static str; 2],
     },
     /// Its symbols could not be read.
     #[error("its symbols cannot be read: {0}")]
@@ -109,6 +128,14 @@ impl NoAllocator {
         )
     }
 
+    /// An object with a part of an allocator.
+    fn incomplete_heap(&self) -> Option<&SkippedObject> {
+        self.skipped.iter().find(|skipped| match &skipped.reason {
+            SkipReason::Incomplete { missing, .. } => missing[0] == "malloc",
+            _ => false,
+        })
+    }
+
     fn write_explanation(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let unreadable = self
             .skipped
@@ -118,6 +145,14 @@ impl NoAllocator {
             return write!(
                 f,
                 ": {}: {}; check that leaktrace may read this file (run with sudo)",
+                skipped.path.display(),
+                skipped.reason
+            );
+        }
+        if let Some(skipped) = self.incomplete_heap() {
+            return write!(
+                f,
+                ": {} {}; -v lists what was looked at",
                 skipped.path.display(),
                 skipped.reason
             );
@@ -143,6 +178,40 @@ impl NoAllocator {
 ///
 /// [`NoAllocator`] when no object defines both malloc and free.
 pub fn detect(objects: &[ObjectSymbols]) -> Result<Detection, NoAllocator> {
+    let found = search(objects, Demand::Pair);
+    if found.has_heap() {
+        return Ok(found);
+    }
+    // A static program that never frees has no free: then there is nothing to miss.
+    let lenient = search(objects, Demand::MallocAlone);
+    if lenient.has_heap() {
+        return Ok(lenient);
+    }
+    Err(NoAllocator {
+        objects: objects.len(),
+        has_libc: objects.iter().any(|symbols| is_libc(&symbols.path)),
+        skipped: found.skipped,
+    })
+}
+
+/// What makes an allocator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// Functions that allocate and functions that free.
+    Pair,
+    /// malloc.
+    MallocAlone,
+}
+
+impl Detection {
+    fn has_heap(&self) -> bool {
+        self.functions
+            .iter()
+            .any(|function| function.family == Family::Heap)
+    }
+}
+
+fn search(objects: &[ObjectSymbols], demand: Demand) -> Detection {
     let mut detection = Detection::default();
     for (object, symbols) in objects.iter().enumerate() {
         let mut skip = |reason| {
@@ -164,76 +233,143 @@ pub fn detect(objects: &[ObjectSymbols]) -> Result<Detection, NoAllocator> {
                 continue;
             }
         };
-        for family in Family::ALL {
-            let found = distinct(object, functions, family);
-            if is_complete(functions, family) {
-                detection.functions.extend(found);
-            } else if !found.is_empty() {
-                let found: Vec<_> = found.iter().map(|function| function.name).collect();
-                skip(SkipReason::Incomplete {
-                    family,
-                    found: found.join(", "),
-                });
-            }
+        let found = of_object(object, functions, demand);
+        for (missing, found) in found.incomplete {
+            skip(SkipReason::Incomplete { found, missing });
         }
+        detection.functions.extend(found.functions);
+        detection.unfollowed.extend(found.unfollowed);
     }
-    let found_heap = detection
-        .functions
-        .iter()
-        .any(|function| function.signature.family() == Family::Heap);
-    if found_heap {
-        return Ok(detection);
-    }
-    Err(NoAllocator {
-        objects: objects.len(),
-        has_libc: objects.iter().any(|symbols| is_libc(&symbols.path)),
-        skipped: detection.skipped,
-    })
+    detection
 }
 
-/// The functions of one family, each address once, under its first name of the catalogue.
-fn distinct(object: usize, functions: &[Function], family: Family) -> Vec<FoundFunction> {
-    let mut found: Vec<FoundFunction> = Vec::new();
-    let entries = ENTRIES
+/// What one object defines.
+#[derive(Default)]
+struct OfObject {
+    functions: Vec<FoundFunction>,
+    unfollowed: Vec<UnfollowedFunction>,
+    incomplete: Vec<([&'static str; 2], String)>,
+}
+
+fn of_object(object: usize, functions: &[Function], demand: Demand) -> OfObject {
+    let defined: HashMap<&str, Vec<&Function>> =
+        functions.iter().fold(HashMap::new(), |mut defined, f| {
+            defined.entry(f.name.as_str()).or_default().push(f);
+            defined
+        });
+    let other: Vec<Entry> = prefixes_of_jemalloc(functions)
         .iter()
-        .filter(|entry| entry.signature.family() == family);
-    for (Entry { name, signature }, function) in entries.flat_map(|entry| {
-        // A name can have several addresses: versions of a symbol that behave differently.
-        let same_name = move |function: &&Function| function.name == entry.name;
-        functions
+        .flat_map(|prefix| catalog::of_jemalloc(prefix))
+        .collect();
+    let entries: Vec<&Entry> = catalog::entries()
+        .iter()
+        .chain(&other)
+        .filter(|entry| defined.contains_key(entry.name))
+        .collect();
+    let mut found = OfObject::default();
+    // The C library's names come first: what an address is reported as.
+    let mut interfaces: Vec<(Family, &str)> = Vec::new();
+    for entry in &entries {
+        let interface = (entry.family, entry.interface);
+        if entry.family != Family::Operators && !interfaces.contains(&interface) {
+            interfaces.push(interface);
+        }
+    }
+    let mut complete = Vec::new();
+    for (family, interface) in interfaces {
+        let names: Vec<&str> = entries
             .iter()
-            .filter(same_name)
-            .map(move |function| (entry, function))
-    }) {
-        let known = found
-            .iter_mut()
-            .find(|known| known.file_offset == function.file_offset);
-        match known {
-            Some(known) => {
-                known.size_bytes = known.size_bytes.max(function.size_bytes);
-                if known.name != *name && !known.aliases.contains(name) {
-                    known.aliases.push(name);
-                }
-            }
-            None => found.push(FoundFunction {
-                object,
-                name,
-                aliases: Vec::new(),
-                signature: *signature,
-                svma: function.svma,
-                file_offset: function.file_offset,
-                size_bytes: function.size_bytes,
-            }),
+            .filter(|entry| (entry.family, entry.interface) == (family, interface))
+            .map(|entry| entry.name)
+            .collect();
+        let missing = match family {
+            Family::Mapping => ["mmap", "munmap"],
+            _ => ["malloc", "free"],
+        };
+        let malloc_alone = demand == Demand::MallocAlone && names.contains(&"malloc");
+        if malloc_alone || is_complete(&entries, family, interface, &names) {
+            complete.push((family, interface));
+        } else {
+            found.incomplete.push((missing, names.join(", ")));
+        }
+    }
+    let has_heap = complete.iter().any(|(family, _)| *family == Family::Heap);
+    for entry in entries {
+        let wanted = match entry.family {
+            // Elsewhere, and in libstdc++, they call malloc.
+            Family::Operators => has_heap,
+            family => complete.contains(&(family, entry.interface)),
+        };
+        if wanted {
+            found.add(object, entry, &defined[entry.name]);
         }
     }
     found
 }
 
-fn is_complete(functions: &[Function], family: Family) -> bool {
-    family
-        .defining()
+impl OfObject {
+    /// Adds a function at each of its addresses: versions of a symbol can behave differently.
+    fn add(&mut self, object: usize, entry: &Entry, places: &[&Function]) {
+        for function in places {
+            let known = self
+                .functions
+                .iter_mut()
+                .find(|known| known.file_offset == function.file_offset);
+            match (known, entry.signature) {
+                (Some(known), _) => {
+                    known.size_bytes = known.size_bytes.max(function.size_bytes);
+                    if known.name != entry.name && !known.aliases.contains(&entry.name) {
+                        known.aliases.push(entry.name);
+                    }
+                }
+                (None, Ok(signature)) => self.functions.push(FoundFunction {
+                    object,
+                    name: entry.name,
+                    aliases: Vec::new(),
+                    family: entry.family,
+                    signature,
+                    svma: function.svma,
+                    file_offset: function.file_offset,
+                    size_bytes: function.size_bytes,
+                }),
+                (None, Err(reason)) => self.unfollowed.push(UnfollowedFunction {
+                    object,
+                    name: entry.name,
+                    reason: reason.to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+/// What a jemalloc with names of its own puts before them.
+pub(super) fn prefixes_of_jemalloc(functions: &[Function]) -> Vec<&str> {
+    functions
         .iter()
-        .all(|name| functions.iter().any(|function| function.name == *name))
+        .filter_map(|function| function.name.strip_suffix(catalog::JEMALLOC_MARK))
+        .collect()
+}
+
+/// With functions of one kind alone, every block would look leaked or every free unmatched. The C
+/// library's names must be both there; of an allocator with names of its own, a linker that drops
+/// what is not called may have left others than malloc and free.
+fn is_complete(entries: &[&Entry], family: Family, interface: &str, names: &[&str]) -> bool {
+    match (family, interface) {
+        (Family::Mapping, _) => names.contains(&"mmap") && names.contains(&"munmap"),
+        (_, "") => names.contains(&"malloc") && names.contains(&"free"),
+        (_, interface) => {
+            // Operators of the same allocator count: `mi_new` with `mi_free`.
+            let has = |frees: bool| {
+                entries.iter().any(|entry| {
+                    entry.interface == interface
+                        && entry
+                            .signature
+                            .is_ok_and(|signature| signature.is_free() == frees)
+                })
+            };
+            has(true) && has(false)
+        }
+    }
 }
 
 fn file_name(path: &Path) -> &str {

@@ -3,11 +3,13 @@
 
 pub mod catalog;
 pub mod detect;
+pub mod signature;
 
-pub use catalog::{CallSignature, Family};
+pub use catalog::Family;
 pub use detect::{Detection, FoundFunction, NoAllocator, ObjectSymbols, SkippedObject};
+pub use signature::{Amount, CallSignature};
 
-use crate::target::Object;
+use crate::target::{Function, Object, ObjectError};
 
 /// Finds the allocation and mapping functions in `objects`. An object whose symbols cannot be read
 /// is listed as skipped, with the reason; the others still count.
@@ -16,13 +18,38 @@ use crate::target::Object;
 ///
 /// [`NoAllocator`] when no object defines an allocator.
 pub fn find(objects: &[Object]) -> Result<Detection, NoAllocator> {
-    let names: Vec<&str> = catalog::names().collect();
     let symbols: Vec<ObjectSymbols> = objects
         .iter()
         .map(|object| ObjectSymbols {
             path: object.path().to_path_buf(),
-            functions: object.functions(&names).map_err(|error| error.to_string()),
+            functions: functions(object).map_err(|error| error.to_string()),
         })
         .collect();
-    detect::detect(&symbols)
+    let mut detection = detect::detect(&symbols)?;
+    for found in &detection.functions {
+        if found.family == Family::Operators && !detection.links.contains_key(&found.object) {
+            // Without them, every jump out of an operator leads to unknown code.
+            let links = objects[found.object].links().unwrap_or_default();
+            detection.links.insert(found.object, links);
+        }
+    }
+    Ok(detection)
+}
+
+/// The functions of an object that have a name of the catalogue, or one of a jemalloc with a
+/// prefix of its own.
+fn functions(object: &Object) -> Result<Vec<Function>, ObjectError> {
+    let mark = format!("*{}", catalog::JEMALLOC_MARK);
+    let mut names: Vec<&str> = catalog::entries().iter().map(|entry| entry.name).collect();
+    names.push(&mark);
+    let mut functions = object.functions(&names)?;
+    let others: Vec<&str> = detect::prefixes_of_jemalloc(&functions)
+        .into_iter()
+        .flat_map(catalog::of_jemalloc)
+        .map(|entry| entry.name)
+        .collect();
+    if !others.is_empty() {
+        functions.extend(object.functions(&others)?);
+    }
+    Ok(functions)
 }

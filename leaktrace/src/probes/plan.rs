@@ -2,8 +2,10 @@
 //! cookie and its program, and the order in which they are attached. Pure: code comes in through a
 //! function, nothing is attached.
 
-use leaktrace_common::call::{Call, CallKind};
+use leaktrace_common::call::{Call, CallKind, Ending, Nesting};
+use leaktrace_common::lane::Lane;
 
+use super::operators::{End, Treatment, treatments};
 use super::placement::{Placement, Step, place};
 use crate::allocators::{Detection, Family, FoundFunction};
 
@@ -19,6 +21,19 @@ const MAX_INSTRUCTION_BYTES: u64 = 15;
 pub struct ProbePlan {
     /// The probes; those of one function are neighbours, the one at its entry first.
     pub probes: Vec<Probe>,
+    /// Functions that have none, and why.
+    pub unprobed: Vec<Unprobed>,
+}
+
+/// A function of an allocator that is not probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unprobed {
+    /// Index of the object, as in the [`Detection`].
+    pub object: usize,
+    /// The function.
+    pub function: &'static str,
+    /// Why.
+    pub reason: String,
 }
 
 /// One probe.
@@ -52,6 +67,8 @@ pub enum Role {
     /// When it returns: a uretprobe at the same file offset as the enter probe, so that both
     /// share one exception. `[rsp]` is the return address there, which a uretprobe needs.
     Return,
+    /// At an instruction that ends a call: see [`Ending`].
+    Ret,
 }
 
 /// What to leave out of a plan.
@@ -59,6 +76,8 @@ pub enum Role {
 pub struct PlanOptions {
     /// Trace mappings too.
     pub mmap: bool,
+    /// Number of the first function: above 0 for objects that are found later.
+    pub first_function: u16,
 }
 
 /// The program of the kernel side that serves a probe, in the order of attachment.
@@ -73,6 +92,8 @@ pub enum Program {
     FreeEnter,
     /// Return of a function that allocates.
     AllocateReturn,
+    /// End of a call of a function that allocates and can throw.
+    AllocateRet,
     /// Call of a function that allocates, reallocation included.
     AllocateEnter,
     /// Return of a function that changes mappings.
@@ -111,11 +132,10 @@ impl Probe {
             (CallKind::Map | CallKind::Unmap | CallKind::Remap, Role::Enter) => {
                 Program::MappingEnter
             }
-            (CallKind::Map | CallKind::Unmap | CallKind::Remap, Role::Return) => {
-                Program::MappingReturn
-            }
+            (CallKind::Map | CallKind::Unmap | CallKind::Remap, _) => Program::MappingReturn,
             (_, Role::Enter) => Program::AllocateEnter,
             (_, Role::Return) => Program::AllocateReturn,
+            (_, Role::Ret) => Program::AllocateRet,
         }
     }
 }
@@ -128,6 +148,7 @@ impl Program {
                 Role::Enter
             }
             Self::AllocateReturn | Self::MappingReturn => Role::Return,
+            Self::AllocateRet => Role::Ret,
         }
     }
 }
@@ -168,43 +189,125 @@ impl ProbePlan {
 /// Plans the probes of the process with this index.
 ///
 /// `code(object, file_offset, length)` gives the bytes of a function; where it has none, the probe
-/// stands on the function's entry. Functions are numbered from 0 in [`Call::function`].
+/// stands on the function's entry. Functions are numbered in [`Call::function`].
 pub fn plan(
     process_index: u16,
     detection: &Detection,
     options: PlanOptions,
     mut code: impl FnMut(usize, u64, usize) -> Option<Vec<u8>>,
 ) -> ProbePlan {
-    let mut probes: Vec<Probe> = Vec::new();
+    let treatments = treatments(detection, &mut code);
+    let mut plan = ProbePlan::default();
+    for unfollowed in &detection.unfollowed {
+        plan.unprobed.push(Unprobed {
+            object: unfollowed.object,
+            function: unfollowed.name,
+            reason: unfollowed.reason.clone(),
+        });
+    }
     let wanted = detection
         .functions
         .iter()
-        .filter(|found| options.mmap || found.signature.family() != Family::Mapping);
-    for (found, index) in wanted.zip(0u16..) {
-        let placement = placement(found, &mut code);
-        let enter = Probe {
-            object: found.object,
-            function: found.name,
-            svma: found.svma,
-            entry_file_offset: found.file_offset,
-            offset: placement.offset,
-            place_file_offset: found.file_offset.saturating_add(placement.offset),
-            call: found.signature.to_call(index, process_index),
-            role: Role::Enter,
-            step: placement.step,
-        };
-        // Two symbols can name the same code with and without its endbr64: one probe serves both.
-        if probes.iter().any(|known| is_same_place(known, &enter)) {
-            continue;
+        .enumerate()
+        .filter(|(_, found)| options.mmap || found.family != Family::Mapping);
+    for (place, found) in wanted {
+        match treatments.get(&place) {
+            Some(Treatment::Covered) => {}
+            Some(Treatment::Refused(reason)) => plan.unprobed.push(Unprobed {
+                object: found.object,
+                function: found.name,
+                reason: reason.clone(),
+            }),
+            treatment => {
+                let index = plan.functions().count();
+                let index = options.first_function.saturating_add(index as u16);
+                let enter = enter(found, index, process_index, &mut code);
+                plan.add(found, enter, treatment);
+            }
         }
-        let returns = (enter.call.kind != CallKind::Free).then(|| Probe {
-            role: Role::Return,
-            ..enter.clone()
-        });
-        probes.push(enter);
-        probes.extend(returns);
     }
-    ProbePlan { probes }
+    plan.note_nesting(options.first_function > 0);
+    plan
+}
+
+impl ProbePlan {
+    fn add(&mut self, found: &FoundFunction, mut enter: Probe, treatment: Option<&Treatment>) {
+        // Two symbols can name the same code with and without its endbr64: one probe serves both.
+        if self.probes.iter().any(|known| is_same_place(known, &enter)) {
+            return;
+        }
+        match treatment {
+            Some(Treatment::AtExits(ends)) => {
+                enter.call.lane = Lane::OPERATORS;
+                enter.call.ending = Ending::Ret;
+                self.probes.push(enter.clone());
+                for end in ends {
+                    self.add_end(&enter, *end);
+                }
+            }
+            _ if found.signature.is_free() => self.probes.push(enter),
+            _ => {
+                let returns = Probe {
+                    role: Role::Return,
+                    ..enter.clone()
+                };
+                self.probes.extend([enter, returns]);
+            }
+        }
+    }
+
+    /// Adds the probe on an end of a function, unless one for another function of its lane stands
+    /// there, which serves both.
+    fn add_end(&mut self, enter: &Probe, end: End) {
+        let end = Probe {
+            offset: end.svma.wrapping_sub(enter.svma),
+            place_file_offset: end.file_offset,
+            call: Call {
+                ending: end.ending,
+                ..enter.call
+            },
+            role: Role::Ret,
+            step: Step::SingleStepped,
+            ..enter.clone()
+        };
+        let known = self
+            .probes
+            .iter()
+            .any(|known| known.role == Role::Ret && is_same_place(known, &end));
+        if !known {
+            self.probes.push(end);
+        }
+    }
+
+    /// Has frees note their block if there is another function that they may call with it.
+    fn note_nesting(&mut self, has_others: bool) {
+        let frees = |probe: &&mut Probe| probe.call.kind == CallKind::Free;
+        if has_others || self.probes.iter_mut().filter(frees).count() > 1 {
+            for probe in self.probes.iter_mut().filter(frees) {
+                probe.call.nesting = Nesting::Possible;
+            }
+        }
+    }
+}
+
+fn enter(
+    found: &FoundFunction,
+    function: u16,
+    process_index: u16,
+    code: &mut impl FnMut(usize, u64, usize) -> Option<Vec<u8>>,
+) -> Probe {
+    let placement = placement(found, code);
+    Probe {
+        object: found.object,
+        function: found.name,
+        svma: found.svma,
+        entry_file_offset: found.file_offset,
+        offset: placement.offset,
+        place_file_offset: found.file_offset.saturating_add(placement.offset),
+        call: found.signature.to_call(function, process_index),
+        role: Role::Enter,
+        step: placement.step,
+    }
 }
 
 fn placement(

@@ -102,7 +102,10 @@ impl Traced {
         self.plan = plan(
             self.index,
             &self.detection,
-            PlanOptions { mmap },
+            PlanOptions {
+                mmap,
+                first_function: 0,
+            },
             |object, offset, length| {
                 self.objects
                     .get(object)

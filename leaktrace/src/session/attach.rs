@@ -13,9 +13,10 @@ use super::multi::{self, Points};
 use crate::probes::{Point, Program, Role};
 
 /// The programs that a plan can ask for.
-pub(super) const PROGRAMS: [Program; 6] = [
+pub(super) const PROGRAMS: [Program; 7] = [
     Program::FreeEnter,
     Program::AllocateReturn,
+    Program::AllocateRet,
     Program::AllocateEnter,
     Program::MappingReturn,
     Program::MappingEnter,
@@ -28,6 +29,7 @@ pub(super) const fn program_name(program: Program) -> &'static str {
         Program::FreeEnter => "free_enter",
         Program::AllocateEnter => "allocate_enter",
         Program::AllocateReturn => "allocate_return",
+        Program::AllocateRet => "allocate_ret",
         Program::MappingEnter => "mapping_enter",
         Program::CodeMapped => "code_mapped",
         Program::MappingReturn => "mapping_return",

@@ -153,10 +153,12 @@ impl Session {
                 continue;
             }
             let mut totals = match stack.source {
-                Source::Heap => self.heap_totals(index),
                 Source::Mmap => mapped.get(&index).copied().unwrap_or_default(),
+                _ => self.heap_totals(index),
             };
-            if let (Some(aged), Source::Heap) = (&aged, stack.source) {
+            if let Some(aged) = &aged
+                && stack.source != Source::Mmap
+            {
                 (totals.live_bytes, totals.live_count) =
                     aged.get(&index).copied().unwrap_or((0, 0));
             }

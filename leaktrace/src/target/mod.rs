@@ -4,6 +4,7 @@
 mod container;
 mod elf;
 mod linker;
+mod links;
 mod mapping;
 mod object;
 mod process;
@@ -11,6 +12,7 @@ mod symbols;
 
 pub use container::Container;
 pub use linker::OBJECTS_CHANGED;
+pub use links::{Door, Links};
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use process::{Process, TargetError};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
+use super::links::{self, Links};
 use super::symbols::{self, Function, Section, Segments};
 use super::{FileId, Mapping, Process};
 
@@ -121,6 +122,18 @@ impl Object {
     /// When it is no ELF object or a broken one.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Function>, ObjectError> {
         symbols::functions(&self.file, names).map_err(|reason| ObjectError::Malformed {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
+    /// Where its code is, and where its jumps lead.
+    ///
+    /// # Errors
+    ///
+    /// When it is no ELF object or a broken one.
+    pub fn links(&self) -> Result<Links, ObjectError> {
+        links::links(&self.file).map_err(|reason| ObjectError::Malformed {
             path: self.path.clone(),
             reason,
         })

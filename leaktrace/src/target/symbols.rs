@@ -142,14 +142,15 @@ pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>,
 }
 
 /// Defined functions with these names, from .dynsym and then .symtab. A name that is defined at
-/// several addresses (symbol versions) is taken at each. An IFUNC is none of them: its address is
+/// several addresses (symbol versions) is taken at each. A name that begins with `*` stands for all
+/// that end with the rest. An IFUNC is none of them: its address is
 /// that of the code that chooses a function.
 pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, String> {
     let pieces = pieces(file);
     let elf = Elf::parse(&pieces)?;
     let segments = segments_of(&elf)?;
     let sections = elf.sections()?;
-    let wanted: HashSet<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    let wanted = Wanted::new(names);
     let mut found: Vec<Function> = Vec::new();
     for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
         let of_kind = |header: &&Header| header.sh_type.get(elf.endian) == kind;
@@ -169,12 +170,32 @@ pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, St
     Ok(found)
 }
 
+/// Names that are looked for.
+struct Wanted<'a> {
+    names: HashSet<&'a [u8]>,
+    endings: Vec<&'a [u8]>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(names: &[&'a str]) -> Self {
+        let endings = names.iter().filter_map(|name| name.strip_prefix('*'));
+        Self {
+            endings: endings.map(str::as_bytes).collect(),
+            names: names.iter().map(|name| name.as_bytes()).collect(),
+        }
+    }
+
+    fn contains(&self, name: &[u8]) -> bool {
+        self.names.contains(name) || self.endings.iter().any(|ending| name.ends_with(ending))
+    }
+}
+
 /// The functions of one symbol table.
 fn functions_of(
     elf: &Elf<'_, '_>,
     table: &Header,
     strings: &Header,
-    wanted: &HashSet<&[u8]>,
+    wanted: &Wanted<'_>,
     segments: &Segments,
 ) -> Result<Vec<Function>, String> {
     let endian = elf.endian;
@@ -200,7 +221,7 @@ fn functions_of(
 
 /// The name at this place in a string table, without the version that .symtab writes into it, if
 /// it is a wanted one.
-fn name<'data>(strings: &'data [u8], at: u32, wanted: &HashSet<&[u8]>) -> Option<&'data [u8]> {
+fn name<'data>(strings: &'data [u8], at: u32, wanted: &Wanted<'_>) -> Option<&'data [u8]> {
     let rest = strings.get(at as usize..)?;
     // A table of strings without an end would make the search quadratic.
     let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
@@ -208,7 +229,7 @@ fn name<'data>(strings: &'data [u8], at: u32, wanted: &HashSet<&[u8]>) -> Option
     Some(&rest[..end]).filter(|name| wanted.contains(name))
 }
 
-fn segments_of(elf: &Elf<'_, '_>) -> Result<Segments, String> {
+pub(super) fn segments_of(elf: &Elf<'_, '_>) -> Result<Segments, String> {
     let endian = elf.endian;
     let list = elf
         .segments()?

@@ -12,7 +12,7 @@ use leaktrace_common::stack::Bridge;
 
 /// The operators that the Itanium C++ ABI names: new and new[], plain, nothrow, aligned, both.
 /// They call malloc or aligned_alloc, and whoever called them is the one who allocates.
-pub const OPERATORS: [&str; 8] = [
+pub const OPERATORS: [&str; 15] = [
     "_Znwm",
     "_Znam",
     "_ZnwmRKSt9nothrow_t",
@@ -21,6 +21,14 @@ pub const OPERATORS: [&str; 8] = [
     "_ZnamSt11align_val_t",
     "_ZnwmSt11align_val_tRKSt9nothrow_t",
     "_ZnamSt11align_val_tRKSt9nothrow_t",
+    // mimalloc has them under names of its own, which call its malloc.
+    "mi_new",
+    "mi_new_n",
+    "mi_new_nothrow",
+    "mi_new_aligned",
+    "mi_new_aligned_nothrow",
+    "mi_heap_alloc_new",
+    "mi_heap_alloc_new_n",
 ];
 
 /// Bridges of one object by return address (svma).

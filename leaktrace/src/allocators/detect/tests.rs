@@ -135,3 +135,73 @@ fn no_allocator_is_one_clear_line() {
                 .contains("its C library exports no malloc")
     );
 }
+
+#[test]
+fn a_program_that_cannot_free_needs_no_free() {
+    let program = object("/srv/static", &[("malloc", 1), ("calloc", 2)]);
+    let detection = detect(std::slice::from_ref(&program)).unwrap();
+    assert_eq!(names(&detection), [(0, "malloc"), (0, "calloc")]);
+    let error = detect(&[object("/srv/static", &[("free", 1)])]).unwrap_err();
+    assert!(
+        error
+            .message(9)
+            .contains("/srv/static defines free but not")
+    );
+}
+
+#[test]
+fn allocators_with_names_of_their_own_are_found_beside_the_c_library() {
+    let rust = object(
+        "/srv/api",
+        &[("_rjem_malloc", 1), ("_rjem_sdallocx", 2), ("mi_free", 3)],
+    );
+    let libc = object("/lib/libc.so.6", &[("malloc", 1), ("free", 2)]);
+    let detection = detect(&[rust, libc]).unwrap();
+    assert_eq!(
+        names(&detection),
+        [
+            (0, "_rjem_malloc"),
+            (0, "_rjem_sdallocx"),
+            (1, "malloc"),
+            (1, "free")
+        ]
+    );
+    assert_eq!(detection.skipped.len(), 1, "mi_free alone is no allocator");
+}
+
+#[test]
+fn a_jemalloc_is_found_by_its_mallctl_whatever_its_prefix() {
+    let functions = [("corp_malloc", 1), ("corp_free", 2), ("corp_mallctl", 3)];
+    let detection = detect(&[object("/srv/api", &functions)]).unwrap();
+    assert_eq!(names(&detection), [(0, "corp_malloc"), (0, "corp_free")]);
+}
+
+#[test]
+fn operators_count_only_where_the_object_has_a_heap_of_its_own() {
+    let libstdcxx = object("/lib/libstdc++.so.6", &[("_Znwm", 1), ("_ZdlPv", 2)]);
+    let tcmalloc = object(
+        "/lib/libtcmalloc.so.4",
+        &[
+            ("malloc", 1),
+            ("free", 2),
+            ("tc_malloc", 1),
+            ("tc_free", 2),
+            ("_Znwm", 3),
+        ],
+    );
+    let detection = detect(&[libstdcxx, tcmalloc]).unwrap();
+    assert_eq!(
+        names(&detection),
+        [(1, "malloc"), (1, "free"), (1, "_Znwm")]
+    );
+    assert_eq!(detection.functions[1].aliases, ["tc_free"]);
+    assert!(detection.skipped.is_empty());
+}
+
+#[test]
+fn functions_that_cannot_be_followed_are_listed_with_the_reason() {
+    let mimalloc = [("mi_malloc", 1), ("mi_free", 2), ("mi_strdup", 3)];
+    let detection = detect(&[object("/lib/libmimalloc.so", &mimalloc)]).unwrap();
+    assert_eq!(names(&detection), [(0, "mi_malloc"), (0, "mi_free")]);
+    assert_eq!(detection.unfollowed[0].name, "mi_strdup");
+}

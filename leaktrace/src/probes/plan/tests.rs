@@ -4,7 +4,10 @@ use super::*;
 use crate::allocators::detect::{ObjectSymbols, detect};
 use crate::target::Function;
 
-const ALL: PlanOptions = PlanOptions { mmap: true };
+const ALL: PlanOptions = PlanOptions {
+    mmap: true,
+    first_function: 0,
+};
 
 /// Two objects with allocators at different offsets; every function is 16 bytes long.
 fn detection() -> Detection {
@@ -141,7 +144,7 @@ fn groups_hold_every_probe_once_by_object() {
 
 #[test]
 fn without_mmap_no_mapping_function_is_probed() {
-    let plan = plan(0, &detection(), PlanOptions { mmap: false }, code);
+    let plan = plan(0, &detection(), PlanOptions { mmap: false, ..ALL }, code);
     assert!(
         plan.groups()
             .iter()
