@@ -54,3 +54,6 @@ pub const SHARD_CHUNKS: u32 = 256;
 
 /// Inner maps for unwind tables: 512 MiB, the tables of some 4 GiB of code.
 pub const MAX_SHARDS: u32 = 2048;
+
+/// Size of the ring buffer that carries stacks which user space has to finish: some 800.
+pub const UNFINISHED_BYTES: u32 = 16 * 1024 * 1024;

@@ -7,8 +7,10 @@
 mod block;
 mod row;
 mod step;
+mod unfinished;
 mod x86_64;
 
 pub use block::{BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, CHUNK_ROWS, Chunk, find};
 pub use row::{MAX_RARE_RULES, RareBase, RareRule, Row, RowKind};
 pub use step::{Registers, StackMemory, step, step_by_frame_pointer};
+pub use unfinished::{SAVED_BYTES, SAVED_PAGES, Unfinished};

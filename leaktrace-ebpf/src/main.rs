@@ -26,6 +26,7 @@ mod pending;
 mod process;
 mod scratch;
 mod site;
+mod unfinished;
 mod walk;
 
 use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};

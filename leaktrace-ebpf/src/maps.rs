@@ -128,6 +128,10 @@ pub static RARE_RULES: Array<RareRule> = Array::with_max_entries(MAX_RARE_RULES,
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::DEFAULT_EVENT_BYTES, 0);
 
+/// Stacks that user space has to finish. Full: such a stack ends where its walk has ended.
+#[map]
+pub static UNFINISHED: RingBuf = RingBuf::with_byte_size(limits::UNFINISHED_BYTES, 0);
+
 /// Working memory of the stack walk, see [`crate::scratch`].
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_SLOTS, 0);

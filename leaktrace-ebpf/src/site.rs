@@ -7,7 +7,7 @@ use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 use crate::call::Entry;
 use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
 use crate::scratch::{self, Scratch};
-use crate::{atomic, loss, walk};
+use crate::{atomic, loss, unfinished, walk};
 
 /// Where a call comes from.
 #[derive(Clone, Copy)]
@@ -38,7 +38,10 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
     walk::take(area, entry, process, source);
     // SAFETY: the pointer is a live map value that this walk has taken.
     let return_address = unsafe { (*area).return_address };
-    let site = find_or_store(area, process, source);
+    let site = match unfinished::send(area) {
+        Some(site) => site,
+        None => find_or_store(area, process, source),
+    };
     scratch::release(area);
     Caller {
         site,
@@ -67,11 +70,27 @@ fn find_or_store(area: *mut Scratch, process: u32, source: Source) -> u32 {
 /// whoever finds the site finds its frames. Two CPUs may store the same stack at once: the one
 /// that loses leaves its index unused.
 #[inline(never)]
+fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
+    let site = keep(area)?;
+    if STACK_SITES
+        .insert(hash, site, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
+        return Some(site);
+    }
+    // Ignored: the entry was inserted above.
+    let _ = STACKS.remove(site);
+    // SAFETY: the pointer is a live map value, written once.
+    STACK_SITES.get_ptr(hash).map(|site| unsafe { *site })
+}
+
+/// Keeps the area's record as the stack of a new site.
+#[inline(always)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
     reason = "by value the record would be copied to the BPF stack, which has half its size"
 )]
-fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
+pub fn keep(area: *mut Scratch) -> Option<u32> {
     let control = CONTROL.get_ptr_mut(0)?;
     let limit = SITE_ENTRIES.load();
     // SAFETY: the pointer is a live map value.
@@ -88,14 +107,5 @@ fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
     STACKS
         .insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST))
         .ok()?;
-    if STACK_SITES
-        .insert(hash, site, u64::from(BPF_NOEXIST))
-        .is_ok()
-    {
-        return Some(site);
-    }
-    // Ignored: the entry was inserted above.
-    let _ = STACKS.remove(site);
-    // SAFETY: the pointer is a live map value, written once.
-    STACK_SITES.get_ptr(hash).map(|site| unsafe { *site })
+    Some(site)
 }

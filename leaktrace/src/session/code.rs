@@ -43,6 +43,7 @@ impl Session {
             state.mapping_table = unused;
         });
         self.code.insert(process, mappings.clone());
+        self.finish_stacks();
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use leaktrace_common::unwind::MAX_RARE_RULES;
 use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
 use super::tables::Tables;
+use super::unfinished::UnfinishedStacks;
 use super::{Config, Session, kernel, multi};
 use crate::unwind::Builder;
 
@@ -124,7 +125,9 @@ impl Session {
                 "PROBE_HITS",
                 (limits::MAX_PROCESSES * limits::NOTED_FUNCTIONS) as usize,
             )?,
-            events: event_buffer(&mut ebpf)?,
+            events: ring_buffer(&mut ebpf, "EVENTS")?,
+            unfinished: UnfinishedStacks::new(ring_buffer(&mut ebpf, "UNFINISHED")?),
+            first_sites: HashMap::new(),
             tables: unwind_tables(&ebpf)?,
             builder: match config.eh_frame {
                 true => Some(Builder::start().map_err(LoadError::Builder)?),
@@ -277,8 +280,7 @@ fn unwind_tables(ebpf: &Ebpf) -> Result<Tables, LoadError> {
     Tables::new(outer, rare).map_err(|error| failed(error.to_string()))
 }
 
-fn event_buffer(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
-    let name = "EVENTS";
+fn ring_buffer(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
     let map = ebpf.take_map(name).ok_or_else(|| LoadError::Map {
         name,
         reason: "it is not in the object".to_owned(),

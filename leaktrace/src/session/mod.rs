@@ -14,6 +14,7 @@ mod multi;
 mod readout;
 mod syscall;
 mod tables;
+mod unfinished;
 
 pub use attach::AttachError;
 pub use load::{LoadError, Sizes};
@@ -37,6 +38,7 @@ use array::MappedArray;
 use attach::Link;
 use mapped::MappedLedger;
 use tables::Tables;
+use unfinished::UnfinishedStacks;
 
 /// What a session counts, and how much of it.
 #[derive(Clone, Debug)]
@@ -67,6 +69,10 @@ pub struct Session {
     hits: MappedArray<u64>,
     events: RingBuf<MapData>,
     tables: Tables,
+    unfinished: UnfinishedStacks,
+    /// By the id of a stack: the first site that has it. A stack that was finished here can have
+    /// more than one.
+    first_sites: HashMap<u64, u32>,
     /// Absent when stacks are walked by frame pointers.
     builder: Option<Builder>,
     /// Processes that have told of new code.

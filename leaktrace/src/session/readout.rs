@@ -2,6 +2,7 @@
 //! the same however many allocations are live; only ages walk the ledger.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,6 +135,7 @@ impl Session {
     ///
     /// When a map cannot be read.
     pub fn sites(&mut self, process: u16, older: Duration) -> anyhow::Result<Vec<SiteReading>> {
+        self.finish_stacks();
         self.load_stacks()?;
         let aged = if older.is_zero() {
             None
@@ -144,7 +146,8 @@ impl Session {
             Some(ledger) => ledger.totals().collect(),
             None => HashMap::new(),
         };
-        let mut sites = Vec::with_capacity(self.stacks.len());
+        let mut sites: Vec<SiteReading> = Vec::with_capacity(self.stacks.len());
+        let mut places: HashMap<u32, usize> = HashMap::with_capacity(self.stacks.len());
         for (index, known) in (0u32..).zip(&self.stacks) {
             let Some((owner, stack)) = known else {
                 continue;
@@ -162,13 +165,21 @@ impl Session {
                 (totals.live_bytes, totals.live_count) =
                     aged.get(&index).copied().unwrap_or((0, 0));
             }
-            if totals.allocated_count > 0 {
-                sites.push(SiteReading {
-                    index,
-                    stack: Arc::clone(stack),
-                    totals,
-                    live_by_birth: None,
-                });
+            if totals.allocated_count == 0 {
+                continue;
+            }
+            let first = *self.first_sites.entry(stack.id).or_insert(index);
+            match places.entry(first) {
+                Entry::Occupied(place) => sites[*place.get()].totals += totals,
+                Entry::Vacant(place) => {
+                    place.insert(sites.len());
+                    sites.push(SiteReading {
+                        index: first,
+                        stack: Arc::clone(stack),
+                        totals,
+                        live_by_birth: None,
+                    });
+                }
             }
         }
         Ok(sites)
@@ -215,8 +226,9 @@ impl Session {
             // Absent: being stored right now, or given up by the CPU that lost a race.
             match records.get(&u32::try_from(index)?, 0) {
                 Ok(record) => {
-                    let stack = Arc::new(decode(&record));
-                    self.stacks[index] = Some((record.process, stack));
+                    let stack = decode(&record);
+                    let stack = self.unfinished.complete(index, record.process, stack);
+                    self.stacks[index] = Some((record.process, Arc::new(stack)));
                 }
                 Err(_) => self.unread_stacks.push(index),
             }

@@ -10,7 +10,9 @@ use aya::maps::MapData;
 use aya_obj::generated::{bpf_cmd, bpf_map_type};
 use leaktrace_common::limits::{MAX_SHARDS, SHARD_CHUNKS};
 use leaktrace_common::mapping::TableRef;
-use leaktrace_common::unwind::{BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, Chunk, RareRule};
+use leaktrace_common::unwind::{
+    BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, Chunk, RareRule, Row, find,
+};
 
 use super::array::MappedArray;
 use super::syscall::{bpf, bpf_fd, no_attributes};
@@ -117,6 +119,33 @@ impl Tables {
         }
     }
 
+    /// The row for an address in a process, by a table as [`Tables::of`] tells it: what the programs
+    /// do with it.
+    pub(super) fn row(&self, base: u64, table: TableRef, address: u64) -> Row {
+        let number = address.wrapping_sub(base) / BLOCK_BYTES;
+        if number >= table.blocks() {
+            return Row::NO_INFO;
+        }
+        let in_chunk = number % CHUNK_BLOCKS as u64;
+        let chunk = (number / CHUNK_BLOCKS as u64) as u32;
+        let Some(index) = self.read(table.chunk() + chunk) else {
+            return Row::NO_INFO;
+        };
+        let block = index.block(in_chunk);
+        if let Some(row) = block.only_row() {
+            return row;
+        }
+        match self.read(block.chunk()) {
+            Some(rows) if block.count() > 0 => find(rows, block, (address % BLOCK_BYTES) as u32),
+            _ => Row::NO_INFO,
+        }
+    }
+
+    /// The rule that a row of kind `Rare` names.
+    pub(super) fn rare_rule(&self, index: u32) -> RareRule {
+        self.rare.read(index as usize)
+    }
+
     /// Puts a table in place.
     ///
     /// # Errors
@@ -179,6 +208,14 @@ impl Tables {
         update.key = (&raw const number) as u64;
         update.__bindgen_anon_1.value = (&raw const fd) as u64;
         bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attributes).map(drop)
+    }
+
+    fn read(&self, number: u32) -> Option<&Chunk> {
+        let shard = self.shards.get((number / SHARD_CHUNKS) as usize)?;
+        let place = (number % SHARD_CHUNKS) as usize;
+        // SAFETY: the place is inside the mapping; a chunk that is in use is not written any more,
+        // and programs write none.
+        Some(unsafe { shard.start.add(place).as_ref() })
     }
 
     fn write(&mut self, number: u32, chunk: &Chunk) {

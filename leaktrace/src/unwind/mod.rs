@@ -3,11 +3,13 @@
 
 mod bridges;
 mod build;
+mod finish;
 mod rules;
 mod table;
 mod vdso;
 
 pub use bridges::{Bridges, OPERATORS, bridges};
 pub use build::{Builder, Built, identity};
+pub use finish::{Code, SavedStack, finish};
 pub use rules::RareRules;
 pub use table::Table;
