@@ -29,6 +29,8 @@ pub struct Material<'a> {
     pub rss_at_start_bytes: Option<u64>,
     /// Whether mappings are traced.
     pub mappings_traced: bool,
+    /// Whether the main thread has ended and others run on.
+    pub main_thread_ended: bool,
     /// Whether only some sizes or ages are counted.
     pub filtered: bool,
     /// Sites that could not be named because their object could not be read.
@@ -196,6 +198,13 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         notices.push(
             "the process has executed another program: what the old one held is gone, and still \
              counted here; start leaktrace again"
+                .to_owned(),
+        );
+    }
+    if material.main_thread_ended {
+        notices.push(
+            "the main thread of the process has ended: the kernel puts no probe into code that it \
+             loads from now on"
                 .to_owned(),
         );
     }

@@ -1,7 +1,9 @@
 //! The end of a session: whoever ends it, there is one final report with names, and a line that
 //! says why.
 
-use leaktrace_tests::{Program, Session, Target, Tracer, assert_sites_are_true};
+use leaktrace_tests::{
+    Program, Session, Target, Tracer, assert_refused, assert_sites_are_true, run,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -131,4 +133,31 @@ fn two_targets_are_reported_each_and_the_session_lasts_as_long_as_one_lives() {
         assert_eq!(finals.len(), 1, "one final report of {pid}");
         assert_sites_are_true(finals[0], &truth);
     }
+}
+
+#[test]
+fn a_target_whose_main_thread_has_ended_is_still_read_and_named() {
+    let plugin = Program::c("plugin.c").with(&["-shared", "-fPIC"]).path();
+    let mut target = Target::start(&Program::c("headless.c"), &[&plugin.to_string_lossy()]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "300ms"]);
+    let truth = target.work();
+    tracer.next_report();
+    let report = tracer.next_report();
+    assert_sites_are_true(&report, &truth);
+    assert!(report.0["process"]["rss_bytes"].is_u64(), "{}", report.0);
+    let notices = report.0["notices"].to_string();
+    assert!(notices.contains("main thread"), "{notices}");
+    target.say("end");
+    let session = tracer.wait();
+    assert_exited(&session, 5);
+    assert_sites_are_true(session.final_report(), &truth);
+}
+
+#[test]
+fn a_target_whose_main_thread_had_ended_before_is_refused() {
+    let plugin = Program::c("plugin.c").with(&["-shared", "-fPIC"]).path();
+    let mut target = Target::start(&Program::c("headless.c"), &[&plugin.to_string_lossy()]);
+    target.work();
+    let pid = target.pid().to_string();
+    assert_refused(&run(&["--pid", &pid]), &[&pid, "main thread"]);
 }

@@ -355,6 +355,7 @@ impl Traced {
             tracker: &self.tracker,
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mappings_traced,
+            main_thread_ended: self.process.main_thread_has_ended(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             naming_failures: self.naming.failures(),
             replaced: self.replaced,

@@ -199,7 +199,7 @@ impl Object {
 fn open_mapped(process: &Process, mapping: &Mapping, id: FileId) -> Option<File> {
     let path = format!(
         "/proc/{}/map_files/{:x}-{:x}",
-        process.pid(),
+        process.shown_as(),
         mapping.start,
         mapping.end
     );
@@ -229,7 +229,7 @@ fn open_by_name(process: &Process, mapping: &Mapping, id: FileId) -> Result<File
     };
     let root: OwnedFd = openat(
         CWD,
-        format!("/proc/{}/root", process.pid()),
+        format!("/proc/{}/root", process.shown_as()),
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )

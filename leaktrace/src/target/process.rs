@@ -53,10 +53,12 @@ pub enum TargetError {
         /// The pid asked for.
         pid: u32,
     },
-    /// Its main thread has ended, others run on: /proc shows nothing of such a process.
+    /// Its main thread has ended, others run on. The kernel (6.18) finds the memory to probe
+    /// through the main thread: a uprobe_multi link to the process is accepted and never hit, one
+    /// to another thread is ESRCH.
     #[error(
-        "the main thread of process {pid} has ended while others run on; such a process cannot be \
-         traced yet, start leaktrace before its main thread ends"
+        "the main thread of process {pid} has ended while others run on, and the kernel attaches \
+         probes through the main thread only; start leaktrace before the main thread ends"
     )]
     MainThreadGone {
         /// The pid asked for.
@@ -122,7 +124,9 @@ impl Process {
         let pidfd = open_pidfd(pid)?;
         let status = read(pid, "status")?;
         match field(&status, "State:").and_then(|state| state.chars().next()) {
-            Some('Z') if other_threads_run(pid) => return Err(TargetError::MainThreadGone { pid }),
+            Some('Z') if other_threads(pid).next().is_some() => {
+                return Err(TargetError::MainThreadGone { pid });
+            }
             Some('Z') => return Err(TargetError::Zombie { pid }),
             Some('X') => return Err(TargetError::Exited { pid }),
             _ => {}
@@ -198,7 +202,7 @@ impl Process {
     ///
     /// When it has ended or may not be looked at.
     pub fn mappings(&self) -> Result<Mappings, TargetError> {
-        let text = read_bytes(self.pid, "maps", MAX_MAPS_BYTES)?;
+        let text = read_bytes(self.shown_as(), "maps", MAX_MAPS_BYTES)?;
         let mappings = Mappings::parse(&text);
         if mappings.iter().next().is_none() || self.has_exited() {
             return Err(TargetError::Exited { pid: self.pid });
@@ -206,9 +210,24 @@ impl Process {
         Ok(mappings)
     }
 
+    /// The number under which /proc shows the memory and the files of the process: its pid, or a
+    /// live thread's once its main thread has ended.
+    pub(super) fn shown_as(&self) -> u32 {
+        match self.main_thread_has_ended() {
+            true => other_threads(self.pid).next().unwrap_or(self.pid),
+            false => self.pid,
+        }
+    }
+
+    /// Whether the main thread has ended and others run on: the kernel then puts no probe into
+    /// code that is mapped from now on.
+    pub fn main_thread_has_ended(&self) -> bool {
+        state(self.pid) == Some('Z') && other_threads(self.pid).next().is_some()
+    }
+
     /// Resident set, bytes; absent when the process has ended.
     pub fn rss_bytes(&self) -> Option<u64> {
-        let statm = read(self.pid, "statm").ok()?;
+        let statm = read(self.shown_as(), "statm").ok()?;
         let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
         (pages > 0 && !self.has_exited()).then(|| pages * rustix::param::page_size() as u64)
     }
@@ -279,8 +298,22 @@ fn executable(pid: u32) -> Option<PathBuf> {
     Some(OsString::from_vec(name).into())
 }
 
-fn other_threads_run(pid: u32) -> bool {
-    fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1)
+/// Threads of the process that live, but for the main thread. What the main thread leaves behind
+/// is a zombie, and others can be for a moment, too.
+fn other_threads(pid: u32) -> impl Iterator<Item = u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    threads
+        .into_iter()
+        .flatten()
+        .filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok())
+        .filter(move |tid| *tid != pid && !matches!(state(*tid), None | Some('Z' | 'X')))
+}
+
+/// The letter for what a thread is doing, by its tid.
+fn state(tid: u32) -> Option<char> {
+    // Field 3 of proc_pid_stat(5); the name in parentheses, field 2, may hold anything.
+    let stat = read(tid, "stat").ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 fn open_pidfd(pid: u32) -> Result<OwnedFd, TargetError> {
