@@ -7,7 +7,7 @@ use std::process::Command;
 
 use leaktrace_tests::{
     Program, Report, Session, Target, Tracer, Truth, assert_nothing_lost, assert_sites_are_true,
-    assert_totals_are_true, children, copy, fill_root, mapped_files, scratch,
+    assert_totals_are_true, children, copy, fill_root, leaktrace, mapped_files, scratch,
 };
 
 const ID: &str = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e";
@@ -33,6 +33,16 @@ fn traced(mut target: Target, pid: u32) -> (Session, Truth) {
     let session = tracer.stop();
     assert_exact_with_lines(session.final_report(), &truth);
     (session, truth)
+}
+
+/// A leaktrace with what it needs and no more: it may not open what is mapped in /proc/PID/map_files.
+fn modest(pid: u32) -> Tracer {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_admin,-checkpoint_restore"])
+        .arg(leaktrace().get_program())
+        .args(["--format", "json", "--top", "0", "--pid", &pid.to_string()]);
+    Tracer::start(&mut command)
 }
 
 /// Where the program is in the image, and its decoy outside: another program under the same path.
@@ -76,6 +86,18 @@ fn a_program_in_an_overlay_is_traced_and_named() {
     let directory = scratch();
     let (target, pid) = contained(directory.path(), "overlay");
     traced(target, pid);
+}
+
+#[test]
+fn without_sys_admin_files_are_found_by_their_names_in_the_container() {
+    for how in ["tmpfs", "overlay"] {
+        let directory = scratch();
+        let (mut target, pid) = contained(directory.path(), how);
+        let tracer = modest(pid);
+        let truth = target.work();
+        let session = tracer.stop();
+        assert_exact_with_lines(session.final_report(), &truth);
+    }
 }
 
 #[test]

@@ -32,7 +32,10 @@ pub enum ObjectError {
         source: io::Error,
     },
     /// The name now leads to another file, and the mapped one cannot be reached.
-    #[error("{0} was replaced after it was mapped; run as root to read what is mapped")]
+    #[error(
+        "{0} was replaced or deleted after it was mapped, and what is mapped can be read with \
+         CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE only; run with sudo"
+    )]
     Replaced(PathBuf),
     /// Not a file that can be parsed.
     #[error("{path} cannot be read as an ELF object: {reason}")]
@@ -241,7 +244,10 @@ fn open_by_name(process: &Process, mapping: &Mapping, id: FileId) -> Result<File
         Mode::empty(),
         ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
     )
-    .map_err(|errno| failed(errno.into()))?;
+    .map_err(|errno| match errno {
+        rustix::io::Errno::NOENT if mapping.deleted => ObjectError::Replaced(path.clone()),
+        errno => failed(errno.into()),
+    })?;
     if process.has_exited() {
         return Err(failed(rustix::io::Errno::SRCH.into()));
     }
