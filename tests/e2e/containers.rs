@@ -7,7 +7,8 @@ use std::process::Command;
 
 use leaktrace_tests::{
     Program, Report, Session, Target, Tracer, Truth, assert_nothing_lost, assert_sites_are_true,
-    assert_totals_are_true, children, copy, fill_root, leaktrace, mapped_files, scratch,
+    assert_totals_are_true, children, copy, copy_mapped, fill_root, leaktrace, mapped_files,
+    scratch,
 };
 
 const ID: &str = "5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e5ca1ab1e";
@@ -98,6 +99,35 @@ fn without_sys_admin_files_are_found_by_their_names_in_the_container() {
         let session = tracer.stop();
         assert_exact_with_lines(session.final_report(), &truth);
     }
+}
+
+/// A root for leaktrace that has nothing but leaktrace, /proc and /sys, as an image for a privileged
+/// container may, and the command that runs it in there.
+fn leaktrace_in_a_root(root: &Path, pid: u32) -> Command {
+    let target = Target::start(&Program::c("late.c"), &[]);
+    copy_mapped(root, Tracer::attach(target.pid(), &[]).pid());
+    let inside = root.join("leaktrace");
+    copy(Path::new(leaktrace().get_program()), &inside);
+    for directory in ["proc", "sys"] {
+        assert!(std::fs::create_dir(root.join(directory)).is_ok());
+    }
+    let mounts = "mount -t proc proc $0/proc && mount -t sysfs sysfs $0/sys && exec chroot $0 $@";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", mounts]).arg(root);
+    command.args(["/leaktrace", "--format", "json", "--top", "0"]);
+    command.args(["--pid", &pid.to_string()]);
+    command
+}
+
+#[test]
+fn leaktrace_in_a_container_names_with_the_files_of_the_target_not_with_its_own() {
+    let directory = scratch();
+    let root = scratch();
+    let (mut target, pid) = contained(directory.path(), "overlay");
+    let tracer = Tracer::start(&mut leaktrace_in_a_root(root.path(), pid));
+    let truth = target.work();
+    let session = tracer.stop();
+    assert_exact_with_lines(session.final_report(), &truth);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use compile::Program;
 pub use files::{copy, read, scratch};
 pub use procfs::{code_at, cpu_time, peak_resident_bytes};
 pub use report::{Frame, Held, Report, Site};
-pub use root::{children, fill_root, mapped_files};
+pub use root::{children, copy_mapped, fill_root, mapped_files};
 pub use samples::{Agreement, compare_stacks};
 pub use spawned::Spawned;
 pub use survived::{Survived, survives};

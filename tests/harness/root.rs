@@ -18,7 +18,12 @@ pub fn mapped_files(pid: u32) -> Vec<PathBuf> {
 
 /// Copies a program of the protocol into `root`, under the paths that it has outside.
 pub fn fill_root(root: &Path, program: &Program) {
-    for file in mapped_files(Target::start(program, &[]).pid()) {
+    copy_mapped(root, Target::start(program, &[]).pid());
+}
+
+/// Copies what a running program has mapped into `root`, under the paths that it has outside.
+pub fn copy_mapped(root: &Path, pid: u32) {
+    for file in mapped_files(pid) {
         copy(&file, &root.join(file.strip_prefix("/").unwrap_or(&file)));
         // The loader is named by a path of its own in the executable.
         if let Some(name) = file
