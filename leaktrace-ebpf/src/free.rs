@@ -29,7 +29,9 @@ pub fn enter(ctx: &ProbeContext) {
         None => false,
     };
     match call.lane.pair() {
-        Some(pair) if !known => process::count_unmatched_of_pair(process, pair),
+        Some(pair) if !known && !is_inside(call.lane, process, &entry) => {
+            process::count_unmatched_of_pair(process, pair);
+        }
         Some(_) => {}
         None => settle_heap(process, &entry, address, known),
     }
@@ -50,6 +52,16 @@ fn settle_heap(process: u32, entry: &Entry, address: u64, known: bool) {
         let slot = unsafe { &mut *slot };
         slot.freed_address = address;
         slot.freed_stack_pointer = entry.stack_pointer;
+    }
+}
+
+/// Whether this free is made by a reallocation of the same pair, for the block that it has parked.
+#[inline(always)]
+fn is_inside(lane: Lane, process: u32, entry: &Entry) -> bool {
+    match pending::existing(lane) {
+        // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+        Some(slot) => pending::encloses(unsafe { &*slot }, process, entry),
+        None => false,
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use leaktrace_common::limits;
 
+use crate::allocators::Pair;
+
 /// Finds what grows in a live native process, without restarting it.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -91,6 +93,19 @@ pub struct TraceArgs {
     /// Write folded stacks of all live bytes here, at every report
     #[arg(long, value_name = "FILE")]
     pub folded: Option<PathBuf>,
+
+    /// Follow a pair of functions of your own, such as 'sqlite3_malloc(0i)/sqlite3_free(0)'
+    ///
+    /// Repeat it for up to 8 pairs. The form is ALLOCATE(ARGUMENTS)/FREE(POINTER), and
+    /// /REALLOCATE(POINTER,SIZE) behind it if there is such a function; OBJECT: before a name says
+    /// in which library. Arguments are numbered from
+    /// 0. ALLOCATE takes the number of the argument with the size, SIZE*COUNT for a product, with
+    /// an i behind the number for a C int, nothing to count objects instead of bytes; >N says that
+    /// the address is written through argument N by a function that returns 0 on success:
+    /// 'sqlite3_open(,>1)/sqlite3_close(0)'. What a pair holds is a ledger of its own, besides the
+    /// heap.
+    #[arg(long = "pair", value_name = "SPEC", verbatim_doc_comment)]
+    pub pairs: Vec<Pair>,
 
     /// Exit with code 3 if at least one site was judged leaking
     #[arg(long)]

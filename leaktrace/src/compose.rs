@@ -1,6 +1,8 @@
 //! Snapshot, growth and names → [`Report`]. Decides what a report says; reads nothing and writes
 //! nothing.
 
+mod pairs;
+
 use std::collections::BTreeMap;
 
 use leaktrace_common::loss::Loss;
@@ -10,6 +12,8 @@ use crate::analysis::{Order, Tracker};
 use crate::report::{MappedLine, ProcessLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming};
+
+pub use pairs::PairReading;
 
 /// What a report is made of besides names.
 pub struct Material<'a> {
@@ -35,6 +39,8 @@ pub struct Material<'a> {
     pub filtered: bool,
     /// Sites that could not be named because their object could not be read.
     pub naming_failures: u64,
+    /// The pairs of functions that the user has named.
+    pub pairs: &'a [PairReading],
     /// Whether the process has executed another program since the start.
     pub replaced: bool,
 }
@@ -46,7 +52,13 @@ pub fn report(
     top: usize,
     naming: &mut dyn Naming,
 ) -> Report {
-    let snapshot = material.snapshot;
+    let without_pairs;
+    let snapshot = if material.pairs.is_empty() {
+        material.snapshot
+    } else {
+        without_pairs = material.snapshot.of_pair(None);
+        &without_pairs
+    };
     let heap = snapshot.totals(Source::Heap);
     let mapped = snapshot.totals(Source::Mmap);
     let sites = material
@@ -94,6 +106,7 @@ pub fn report(
         unwind_table_bytes: snapshot.unwind_table_bytes,
         sites,
         site_count: live as u64,
+        pairs: pairs::lines(material, order, top, naming),
         notices: notices(material),
     }
 }

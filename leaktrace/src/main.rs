@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use leaktrace::cli::{Cli, Command};
 use leaktrace::export::sanitize::plain;
 use leaktrace::preflight::Preflight;
 use leaktrace::run::{self, Outcome};
+use leaktrace_common::limits::MAX_PAIRS;
 
 /// A site was judged leaking, and the user asked to be told so.
 const LEAK_FOUND: u8 = 3;
@@ -17,6 +19,10 @@ fn main() -> ExitCode {
     leaktrace::diagnostics::install(cli.trace.verbose);
     if let Some(Command::Doctor) = cli.command {
         return doctor();
+    }
+    if cli.trace.pairs.len() > MAX_PAIRS as usize {
+        let many = format!("at most {MAX_PAIRS} of --pair can be followed at a time");
+        Cli::command().error(ErrorKind::TooManyValues, many).exit();
     }
     match run::trace(&cli.trace) {
         Ok(Outcome::LeakFound) if cli.trace.fail_on_leak => ExitCode::from(LEAK_FOUND),

@@ -105,6 +105,10 @@ pub struct Report {
     pub sites: Vec<Site>,
     /// Sites with something live, listed or not.
     pub site_count: u64,
+    /// What the pairs of functions hold that the user has named: ledgers of their own, in none of
+    /// the sums above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<PairLine>,
     /// Things that the reader should know to read the numbers right; each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
@@ -187,6 +191,64 @@ pub struct Site {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<&'static str>,
     /// The caller of the allocation function first.
+    pub frames: Vec<Frame>,
+}
+
+/// What one pair of functions holds. Its blocks may be the heap's as well (a pool takes its memory
+/// from malloc), so that the two are never added up.
+#[derive(Clone, Debug, Serialize)]
+pub struct PairLine {
+    /// The pair as the user wrote it.
+    pub pair: String,
+    /// `bytes`, or `objects` when the functions are not told a size.
+    pub unit: &'static str,
+    /// Bytes not freed yet; absent when objects are counted, as all bytes here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    /// Blocks or objects not freed yet.
+    pub live_count: u64,
+    /// Bytes allocated since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_bytes: Option<u64>,
+    /// Blocks or objects allocated since the start.
+    pub allocated_count: u64,
+    /// Bytes freed of those allocated since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_bytes: Option<u64>,
+    /// Blocks or objects freed of those allocated since the start.
+    pub freed_count: u64,
+    /// Frees of what the session did not see allocated by the pair.
+    pub unmatched_frees: u64,
+    /// Sites that hold something, the top one first.
+    pub sites: Vec<PairSite>,
+}
+
+/// A call stack that holds what a pair of functions handed out.
+#[derive(Clone, Debug, Serialize)]
+pub struct PairSite {
+    /// The same stack has the same id in every report of a session.
+    pub id: String,
+    /// Bytes not freed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes: Option<u64>,
+    /// Blocks or objects not freed yet.
+    pub live_count: u64,
+    /// Blocks or objects allocated since the start.
+    pub allocated_count: u64,
+    /// Slope of the live bytes; absent while too little was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_bytes_per_s: Option<f64>,
+    /// Slope of the number of live objects, where bytes are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_objects_per_s: Option<f64>,
+    /// What the readings say.
+    pub verdict: Verdict,
+    /// Whether the stack reaches the start of the thread.
+    pub complete: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<&'static str>,
+    /// The caller of the pair's function first.
     pub frames: Vec<Frame>,
 }
 

@@ -60,7 +60,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         anyhow::bail!("{reason}");
     }
     let mut output = Output::open(args)?;
-    let mut targets = traced::open_all(&args.pids)?;
+    let mut targets = traced::open_all(&args.pids, &args.pairs)?;
     let mut session = Session::load(&session_config(args)).context("cannot trace")?;
     for target in &mut targets {
         target.attach(&mut session, !args.no_mmap)?;

@@ -140,6 +140,14 @@ impl Snapshot {
         sum
     }
 
+    /// The same reading with the sites of one pair of functions alone, or with those of none.
+    #[must_use]
+    pub fn of_pair(&self, pair: Option<u8>) -> Self {
+        let mut part = self.clone();
+        part.sites.retain(|site| site.stack.source.pair() == pair);
+        part
+    }
+
     /// Allocations whose stack does not reach the start of the thread, by the reason; every reason
     /// is there.
     pub fn truncated_stacks(&self) -> BTreeMap<StackEnd, u64> {

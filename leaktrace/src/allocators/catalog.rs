@@ -17,6 +17,8 @@ pub enum Family {
     Operators,
     /// mmap, munmap and their like.
     Mapping,
+    /// Functions of the pair with this number that the user has named.
+    Pair(u8),
 }
 
 /// A function that a name of the catalogue stands for.

@@ -6,6 +6,7 @@ pub mod flamegraph;
 pub mod folded;
 pub mod json;
 pub mod messages;
+mod pairs_text;
 pub mod sanitize;
 pub mod text;
 

@@ -124,6 +124,7 @@ pub(super) fn report() -> Report {
         unwind_table_bytes: 524_288,
         sites: vec![leak, cut, mapping],
         site_count: 15,
+        pairs: Vec::new(),
         notices: Vec::new(),
     }
 }

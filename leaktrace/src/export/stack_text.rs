@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{Frame, Site};
+use crate::report::Frame;
 
 use super::columns::{MAX_COLUMNS, pad_right, shorten_middle, width};
 use super::label;
@@ -24,8 +24,8 @@ struct Row {
 }
 
 /// Appends the stack of a site, innermost frame first.
-pub(super) fn push_stack(out: &mut String, site: &Site) {
-    let rows: Vec<Row> = site.frames.iter().take(MAX_FRAMES_SHOWN).map(row).collect();
+pub(super) fn push_stack(out: &mut String, frames: &[Frame], truncated: Option<&str>) {
+    let rows: Vec<Row> = frames.iter().take(MAX_FRAMES_SHOWN).map(row).collect();
     let widest = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
     let place_columns = widest(|row| width(&row.place));
     let room = MAX_COLUMNS - INDENT.len() - GAP.len() - place_columns;
@@ -36,14 +36,14 @@ pub(super) fn push_stack(out: &mut String, site: &Site) {
         let line = format!("{INDENT}{called}{GAP}{}", row.place);
         push_line(out, line.trim_end());
     }
-    let hidden = site.frames.len() - rows.len();
+    let hidden = frames.len() - rows.len();
     if hidden > 0 {
         push_line(out, &format!("{INDENT}… {hidden} more"));
     }
-    if let Some(why) = site.truncated {
+    if let Some(why) = truncated {
         let line = format!("{INDENT}(the stack is cut here: {})", plain(why));
         push_line(out, &shorten_middle(&line, MAX_COLUMNS));
-    } else if site.frames.is_empty() {
+    } else if frames.is_empty() {
         push_line(out, &format!("{INDENT}(no stack)"));
     }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::report::{Report, Site, Verdict};
 
 use super::columns::{pad_right, wrap, wrap_pieces};
+use super::pairs_text;
 use super::sanitize::plain;
 use super::stack_text::push_stack;
 use crate::units;
@@ -27,6 +28,7 @@ pub fn report(report: &Report, style: Style) -> String {
         push_sites(&mut out, report, style);
         push_unlisted(&mut out, report);
     }
+    pairs_text::push_sites(&mut out, report);
     out.push('\n');
     out
 }
@@ -60,6 +62,7 @@ fn push_header(out: &mut String, report: &Report) {
         }
         out.push_str(&wrap("  mmap  ", &text));
     }
+    pairs_text::push_totals(out, report);
     let lost: Vec<String> = report
         .losses
         .iter()
@@ -171,7 +174,7 @@ fn push_sites(out: &mut String, report: &Report, style: Style) {
             h.id,
         );
         out.push_str(&wrap("      ", &plain(&site.reason)));
-        push_stack(out, site);
+        push_stack(out, &site.frames, site.truncated);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Decides what to do with each function that can throw (`operator new` and its like): leave it to
-//! the functions that it calls, or probe it, and where. Pure.
+//! Decides what to do with each function that can throw (`operator new` and its like, and what the
+//! user has named): leave it to the functions that it calls, or probe it, and where. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,10 +43,14 @@ pub(super) fn treatments(
         .functions
         .iter()
         .enumerate()
-        .filter(|(_, found)| found.family == Family::Operators)
-        .map(|(place, found)| {
+        .filter_map(|(place, found)| {
             let links = detection.links.get(&found.object).unwrap_or(&nothing);
-            (place, treatment(found, detection, links, code))
+            let treatment = match found.family {
+                Family::Operators => treatment(found, detection, links, code),
+                Family::Pair(_) => of_pair(found, links, code)?,
+                Family::Heap | Family::Mapping => return None,
+            };
+            Some((place, treatment))
         })
         .collect()
 }
@@ -93,6 +97,36 @@ fn treatment(
         },
         Err(_) if frees => Treatment::AtEntry,
         Err(refusal) => refused(refusal),
+    }
+}
+
+/// A function that the user has named, which may throw as well; `None` where return probes are as
+/// good. They are for functions of C with ends that are not known: if such a function calls back
+/// into code that throws through it, the program is aborted, so that this is the second choice.
+fn of_pair(
+    found: &FoundFunction,
+    links: &Links,
+    code: &mut impl FnMut(usize, u64, usize) -> Option<Vec<u8>>,
+) -> Option<Treatment> {
+    if found.signature.is_free() {
+        return Some(Treatment::AtEntry);
+    }
+    let around = Surroundings {
+        links,
+        probed: &HashSet::new(),
+        is_probed: &|_| false,
+    };
+    let mut at = |svma: u64, length: usize| {
+        let file_offset = links.segments.file_offset(svma)?;
+        code(found.object, file_offset, length)
+    };
+    let is_cpp = found.name.starts_with("_Z");
+    match exits(found.svma, &around, &mut at) {
+        Ok(exits) if is_cpp || exits.escapes.is_empty() => {
+            Some(Treatment::AtExits(ends(&exits, links)))
+        }
+        Err(refusal) if is_cpp => Some(refused(refusal)),
+        Ok(_) | Err(_) => None,
     }
 }
 

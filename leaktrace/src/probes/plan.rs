@@ -238,14 +238,19 @@ impl ProbePlan {
         }
         match treatment {
             Some(Treatment::AtExits(ends)) => {
-                enter.call.lane = Lane::OPERATORS;
                 enter.call.ending = Ending::Ret;
                 self.probes.push(enter.clone());
                 for end in ends {
                     self.add_end(&enter, *end);
                 }
             }
-            _ if found.signature.is_free() => self.probes.push(enter),
+            _ if found.signature.is_free() => {
+                // Its note is looked for there by the functions that it calls.
+                if enter.call.lane == Lane::OPERATORS {
+                    enter.call.lane = Lane::MAIN;
+                }
+                self.probes.push(enter);
+            }
             _ => {
                 let returns = Probe {
                     role: Role::Return,
@@ -281,7 +286,9 @@ impl ProbePlan {
 
     /// Has frees note their block if there is another function that they may call with it.
     fn note_nesting(&mut self, has_others: bool) {
-        let frees = |probe: &&mut Probe| probe.call.kind == CallKind::Free;
+        let frees = |probe: &&mut Probe| {
+            probe.call.kind == CallKind::Free && probe.call.lane.pair().is_none()
+        };
         if has_others || self.probes.iter_mut().filter(frees).count() > 1 {
             for probe in self.probes.iter_mut().filter(frees) {
                 probe.call.nesting = Nesting::Possible;
@@ -304,7 +311,10 @@ fn enter(
         entry_file_offset: found.file_offset,
         offset: placement.offset,
         place_file_offset: found.file_offset.saturating_add(placement.offset),
-        call: found.signature.to_call(function, process_index),
+        call: Call {
+            lane: lane(found.family),
+            ..found.signature.to_call(function, process_index)
+        },
         role: Role::Enter,
         step: placement.step,
     }
@@ -328,8 +338,19 @@ fn placement(
     }
 }
 
+const fn lane(family: Family) -> Lane {
+    match family {
+        Family::Heap | Family::Mapping => Lane::MAIN,
+        Family::Operators => Lane::OPERATORS,
+        Family::Pair(pair) => Lane::of_pair(pair),
+    }
+}
+
 fn is_same_place(one: &Probe, other: &Probe) -> bool {
-    one.object == other.object && one.place_file_offset == other.place_file_offset
+    // A function can belong to the heap and to a pair.
+    one.call.lane.ledger() == other.call.lane.ledger()
+        && one.object == other.object
+        && one.place_file_offset == other.place_file_offset
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use anyhow::Context;
 use leaktrace_common::call::Call;
 
 use super::objects::{bridges_of, open_objects};
-use crate::allocators::{self, Detection};
+use crate::allocators::{self, Detection, Pair};
 use crate::analysis::{Order, Tracker, Verdict};
 use crate::cli::TraceArgs;
-use crate::compose::{self, Material};
+use crate::compose::{self, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
 use crate::probes::{PlanOptions, Point, ProbePlan, Program, Step, plan};
 use crate::report::{ProbeLine, Report, TargetLine};
@@ -25,6 +25,7 @@ pub(super) struct Traced {
     process: Process,
     objects: Vec<Object>,
     detection: Detection,
+    pairs: Vec<PairReading>,
     plan: ProbePlan,
     index: u16,
     mappings: Arc<Mappings>,
@@ -42,15 +43,18 @@ pub(super) struct Traced {
 /// # Errors
 ///
 /// When one of them cannot be traced.
-pub(super) fn open_all(pids: &[u32]) -> anyhow::Result<Vec<Traced>> {
+pub(super) fn open_all(pids: &[u32], pairs: &[Pair]) -> anyhow::Result<Vec<Traced>> {
     let mut wanted: Vec<u32> = pids.to_vec();
     let mut seen = std::collections::HashSet::new();
     wanted.retain(|pid| seen.insert(*pid));
-    wanted.into_iter().map(Traced::open).collect()
+    wanted
+        .into_iter()
+        .map(|pid| Traced::open(pid, pairs))
+        .collect()
 }
 
 impl Traced {
-    fn open(pid: u32) -> anyhow::Result<Self> {
+    fn open(pid: u32, pairs: &[Pair]) -> anyhow::Result<Self> {
         let process = Process::open(pid)?;
         let refuse = |hazard: String| anyhow::anyhow!("cannot attach to process {pid}: {hazard}");
         if let Some(kernel) = KernelVersion::running()
@@ -61,8 +65,11 @@ impl Traced {
         }
         let mappings = process.mappings()?;
         let (objects, naming) = open_objects(&process, &mappings);
-        let detection =
-            allocators::find(&objects).map_err(|none| anyhow::anyhow!("{}", none.message(pid)))?;
+        let detection = allocators::find(&objects, pairs)
+            .map_err(|none| anyhow::anyhow!("{}", none.message(pid)))?;
+        if let Some(missing) = allocators::missing_of_pairs(&detection, pairs) {
+            anyhow::bail!("cannot follow a pair in process {pid}: {missing}");
+        }
         let latest = Snapshot {
             elapsed: Duration::ZERO,
             sites: Vec::new(),
@@ -77,6 +84,7 @@ impl Traced {
             process,
             objects,
             detection,
+            pairs: pairs.iter().map(PairReading::of).collect(),
             plan: ProbePlan::default(),
             index: 0,
             mappings: Arc::new(mappings),
@@ -312,6 +320,9 @@ impl Traced {
             rss_bytes: self.process.rss_bytes(),
             mappings: Arc::clone(&self.mappings),
         };
+        for (number, pair) in (0..).zip(&mut self.pairs) {
+            pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
+        }
         let stack = self.process.stack_start();
         self.replaced |= stack.is_some() && stack != self.stack_at_start;
         self.tracker.observe(&self.latest);
@@ -347,6 +358,7 @@ impl Traced {
         top: usize,
     ) -> Report {
         let material = Material {
+            pairs: &self.pairs,
             seq,
             is_final,
             pid: self.process.pid(),

@@ -128,6 +128,11 @@ impl Session {
             events: ring_buffer(&mut ebpf, "EVENTS")?,
             unfinished: UnfinishedStacks::new(ring_buffer(&mut ebpf, "UNFINISHED")?),
             first_sites: HashMap::new(),
+            pair_unmatched: mapped_array(
+                &ebpf,
+                "PAIR_UNMATCHED",
+                (limits::MAX_PROCESSES * limits::MAX_PAIRS) as usize,
+            )?,
             tables: unwind_tables(&ebpf)?,
             builder: match config.eh_frame {
                 true => Some(Builder::start().map_err(LoadError::Builder)?),

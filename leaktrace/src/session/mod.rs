@@ -67,6 +67,7 @@ pub struct Session {
     totals: MappedArray<SiteTotals>,
     losses: MappedArray<LossTotals>,
     hits: MappedArray<u64>,
+    pair_unmatched: MappedArray<u64>,
     events: RingBuf<MapData>,
     tables: Tables,
     unfinished: UnfinishedStacks,

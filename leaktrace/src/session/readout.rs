@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::SiteTotals;
-use leaktrace_common::limits::{MAX_FRAMES, MAX_PROCESSES};
+use leaktrace_common::limits::{MAX_FRAMES, MAX_PAIRS, MAX_PROCESSES};
 use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
@@ -72,7 +72,8 @@ impl Session {
         });
         self.mapped.push(MappedLedger::default());
         let index = u16::try_from(index)?;
-        for source in [Source::Heap, Source::Mmap] {
+        let pairs = (0..MAX_PAIRS as u8).map(Source::of_pair);
+        for source in [Source::Heap, Source::Mmap].into_iter().chain(pairs) {
             let without_stack = site_without_stack(u32::from(index), source);
             let stack = Arc::new(no_stack(without_stack, source));
             self.stacks[without_stack as usize] = Some((index, stack));
@@ -110,6 +111,12 @@ impl Session {
     /// Frees of blocks of this process that the session did not see allocated.
     pub fn unmatched_frees(&self, process: u16) -> u64 {
         self.processes.read(usize::from(process)).unmatched_frees
+    }
+
+    /// Frees of what a pair of functions did not hand out before the session's eyes.
+    pub fn unmatched_of_pair(&self, process: u16, pair: u8) -> u64 {
+        let place = usize::from(process) * MAX_PAIRS as usize + usize::from(pair);
+        self.pair_unmatched.read(place)
     }
 
     /// Bytes that the process has mapped but only set aside (PROT_NONE, MAP_NORESERVE).
