@@ -49,11 +49,11 @@ pub const DEFAULT_PENDING_ENTRIES: u32 = 64 * 1024;
 /// Default size of the ring buffer that carries mapping and process events.
 pub const DEFAULT_EVENT_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Chunks of unwind tables that one inner map holds: 256 KiB. A power of two.
-pub const SHARD_CHUNKS: u32 = 256;
+/// Chunks of unwind tables that one inner map holds: 64 KiB. A power of two.
+pub const SHARD_CHUNKS: u32 = 64;
 
 /// Inner maps for unwind tables: 512 MiB, the tables of some 4 GiB of code.
-pub const MAX_SHARDS: u32 = 2048;
+pub const MAX_SHARDS: u32 = 8192;
 
 /// Size of the ring buffer that carries stacks which user space has to finish: some 800.
 pub const UNFINISHED_BYTES: u32 = 16 * 1024 * 1024;

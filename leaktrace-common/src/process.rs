@@ -43,9 +43,19 @@ pub struct ProcessState {
     pub parent: u32,
     /// Set when the kernel chose the process as the victim of an out-of-memory kill.
     pub oom_victim: u32,
-    /// Always zero.
-    pub padding: u32,
+    /// The dynamic linker's state when it told of a change last.
+    pub linker_was: u32,
+    /// Address of the dynamic linker's state, a 32-bit number; 0 when unknown.
+    pub linker_state: u64,
+    /// How often the dynamic linker has begun or ended to remove code. Advanced by the programs.
+    pub removals: u32,
+    /// The value of `removals` before the mappings were read that the walk uses: while it is lower,
+    /// other code may be where they say.
+    pub removals_known: u32,
 }
+
+/// The linker's state while it removes objects: RT_DELETE of link.h.
+pub const LINKER_REMOVES: u32 = 2;
 
 /// Stands for an entry that the table of processes has no room for.
 pub const NO_PROCESS: u32 = u32::MAX;
@@ -82,5 +92,5 @@ pub struct Control {
     pub task: TaskOffsets,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 96);
+const _: () = assert!(size_of::<ProcessState>() == 112);
 const _: () = assert!(size_of::<Control>() == 32);

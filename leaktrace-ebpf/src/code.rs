@@ -1,18 +1,63 @@
 //! New code in a traced process: user space is woken, so that it is known before it allocates.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_user};
 use aya_ebpf::programs::ProbeContext;
 use leaktrace_common::event::{Event, EventKind};
+use leaktrace_common::process::{LINKER_REMOVES, ProcessState};
 
 use crate::maps::PROCESSES;
-use crate::{call, maps, pending};
+use crate::{atomic, call, maps, pending};
 
-/// The dynamic linker has mapped or unmapped objects, and has not run their code yet.
+/// The dynamic linker has mapped objects and not run their code yet, or is about to unmap some.
 #[inline(always)]
 pub fn mapped(ctx: &ProbeContext) {
-    if let Some(entry) = call::hit(ctx.regs) {
-        announce(u32::from(entry.call().process));
+    let Some(entry) = call::hit(ctx.regs) else {
+        return;
+    };
+    let process = u32::from(entry.call().process);
+    if let Some(state) = PROCESSES.get_ptr_mut(process) {
+        count_removal(state);
     }
+    announce(process);
+}
+
+#[inline(always)]
+fn count_removal(state: *mut ProcessState) {
+    // SAFETY: the pointer is a live map value; volatile because user space writes it. Only the
+    // thread that holds the linker's lock writes `linker_was`.
+    let (place, before) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*state).linker_state),
+            core::ptr::read_volatile(&raw const (*state).linker_was),
+        )
+    };
+    // SAFETY: the helper checks the address.
+    let now = unsafe { bpf_probe_read_user(place as *const u32) }.unwrap_or(LINKER_REMOVES);
+    // SAFETY: as above.
+    unsafe { core::ptr::write_volatile(&raw mut (*state).linker_was, now) };
+    if now == LINKER_REMOVES || before == LINKER_REMOVES {
+        // SAFETY: the pointer is a live map value.
+        atomic::fetch_add(unsafe { &raw mut (*state).removals }, 1);
+    }
+}
+
+/// How often code was removed from the process, and whether that of the last time is still in the
+/// mappings that the walk uses: other code that has taken its place would be walked by its rules.
+#[inline(always)]
+pub fn removals(process: u32) -> (u32, bool) {
+    let Some(state) = PROCESSES.get_ptr(process) else {
+        return (0, false);
+    };
+    // SAFETY: the pointer is a live map value; volatile because others write it.
+    let (removals, known, code_of) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*state).removals),
+            core::ptr::read_volatile(&raw const (*state).removals_known),
+            core::ptr::read_volatile(&raw const (*state).code_of),
+        )
+    };
+    // The mappings of a child that are its parent's are not kept up to date.
+    (removals, removals != known && code_of == process)
 }
 
 /// Asks user space to read the mappings again: code runs where none was known. Said once until

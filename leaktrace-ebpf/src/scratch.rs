@@ -24,6 +24,8 @@ pub struct Scratch {
     pub taken: u32,
     /// Index of the process's current mapping table.
     pub table: u32,
+    /// `removals` of the process when the walk began.
+    pub removals: u64,
     /// Not 0 when an address was in no mapping that is known.
     pub unknown_code: u64,
     /// The word at the stack pointer at entry.

@@ -35,17 +35,26 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
             return_address: walk::return_address(entry),
         };
     };
-    walk::take(area, entry, process, source);
+    walk::begin(area, entry, process, source);
     // SAFETY: the pointer is a live map value that this walk has taken.
     let return_address = unsafe { (*area).return_address };
-    let site = match unfinished::send(area) {
+    let site = match unfinished::postpone(area, process) {
         Some(site) => site,
-        None => find_or_store(area, process, source),
+        None => of_stack(area, entry, process, source),
     };
     scratch::release(area);
     Caller {
         site,
         return_address,
+    }
+}
+
+#[inline(always)]
+fn of_stack(area: *mut Scratch, entry: &Entry, process: u32, source: Source) -> u32 {
+    walk::take(area, entry, process);
+    match unfinished::send(area) {
+        Some(site) => site,
+        None => find_or_store(area, process, source),
     }
 }
 

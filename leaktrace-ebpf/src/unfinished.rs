@@ -9,7 +9,31 @@ use leaktrace_common::unwind::{SAVED_PAGES, Unfinished};
 
 use crate::maps::{CONTROL, EH_FRAME, SITE_ENTRIES, UNFINISHED};
 use crate::scratch::Scratch;
-use crate::site;
+use crate::{code, site};
+
+/// Leaves the whole walk to user space while code may be where other code was (dlclose, then
+/// dlopen): its site, or `None` when that is not so, or there is no room.
+#[inline(always)]
+pub fn postpone(area: *mut Scratch, process: u32) -> Option<u32> {
+    let (removals, in_doubt) = code::removals(process);
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let walk = unsafe { &mut *area };
+    walk.removals = u64::from(removals);
+    if EH_FRAME.load() == 0 || !in_doubt || walk.return_address == 0 {
+        return None;
+    }
+    walk.record.frames[0] = walk.return_address;
+    walk.record.depth = 1;
+    walk.record.end = StackEnd::TableMissing as u8;
+    let site = save(area);
+    if site.is_none() {
+        // SAFETY: as above.
+        let walk = unsafe { &mut *area };
+        walk.record.depth = 0;
+        walk.record.end = StackEnd::Unreadable as u8;
+    }
+    site
+}
 
 /// Gives the area's stack a site of its own and sends the rest of it; `None` when the stack is not
 /// one that can be followed later, or there is no room: it then is as long as it is.
@@ -51,6 +75,7 @@ fn save(area: *mut Scratch) -> Option<u32> {
         (*place).site = site;
         (*place).process = u32::from(walk.record.process);
         (*place).registers = walk.registers;
+        (*place).removals = walk.removals;
         (*place).depth = u64::from(walk.record.depth);
         (*place).length_bytes = copy_stack(place, walk.registers.sp);
     }

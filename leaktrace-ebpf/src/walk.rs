@@ -12,6 +12,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use leaktrace_common::limits::MAX_FRAMES;
 use leaktrace_common::mapping;
 use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
+use leaktrace_common::unwind::Registers;
 
 use crate::call::Entry;
 use crate::code;
@@ -29,9 +30,9 @@ pub fn return_address(entry: &Entry) -> u64 {
     unsafe { bpf_probe_read_user(entry.stack_pointer as *const u64) }.unwrap_or(0)
 }
 
-/// Fills the area's record with the stack of the call.
+/// Begins a stack without frames: what is known before the walk.
 #[inline(always)]
-pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
+pub fn begin(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
     walk.table = current_table(process);
@@ -43,13 +44,24 @@ pub fn take(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     walk.record.source = source as u8;
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
-    walk.return_address = 0;
     walk.unknown_code = 0;
-    if let Some(caller) = window::word(&mut walk.window, entry.stack_pointer) {
-        walk.return_address = caller;
+    walk.return_address = window::word(&mut walk.window, entry.stack_pointer).unwrap_or(0);
+    walk.registers = Registers {
+        pc: walk.return_address,
+        sp: entry.stack_pointer.wrapping_add(8),
+        fp: entry.frame_pointer,
+        interrupted: 0,
+    };
+}
+
+/// Fills the area's record with the stack of the call, as far as it could be followed.
+#[inline(always)]
+pub fn take(area: *mut Scratch, entry: &Entry, process: u32) {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    if unsafe { (*area).return_address } != 0 {
         match EH_FRAME.load() {
-            0 => frame_pointer::walk(area, entry, process, caller),
-            _ => eh_frame::walk(area, entry, caller),
+            0 => frame_pointer::walk(area, entry, process),
+            _ => eh_frame::walk(area),
         }
     }
     // SAFETY: as above.

@@ -106,3 +106,21 @@ fn a_database_without_frame_pointers_is_unwound() {
     let agreement = compare_stacks(sqlite.args([":memory:", statements]), &[]);
     assert_true("sqlite3", &agreement, 0.999);
 }
+
+/// A library with frames of its own size.
+fn plugin(words: &'static str) -> std::path::PathBuf {
+    let flags = ["-O2", "-fomit-frame-pointer", "-shared", "-fPIC"];
+    Program::c("stack_plugin.c")
+        .with(&flags)
+        .with(&[words])
+        .path()
+}
+
+#[test]
+fn code_that_takes_the_place_of_other_code_is_never_mistaken_for_it() {
+    let program = Program::c("stack_plugins.c").with(&OPTIMISED);
+    let plugins = [plugin("-DWORDS=10"), plugin("-DWORDS=14")];
+    let agreement = compare_stacks(Command::new(program.path()).args(plugins), &[]);
+    // Libraries that live for less than a millisecond are gone before anybody has looked at them.
+    assert_true("plugins", &agreement, 0.0);
+}

@@ -20,6 +20,8 @@ pub struct Unfinished {
     pub process: u32,
     /// The last frame of the site's stack.
     pub registers: Registers,
+    /// `removals` of the process: mappings that were read when it had another value may be wrong.
+    pub removals: u64,
     /// Frames of the site's stack.
     pub depth: u64,
     /// Bytes in `stack`.
@@ -28,4 +30,4 @@ pub struct Unfinished {
     pub stack: [u64; SAVED_BYTES / 8],
 }
 
-const _: () = assert!(size_of::<Unfinished>() == SAVED_BYTES + 56);
+const _: () = assert!(size_of::<Unfinished>() == SAVED_BYTES + 64);

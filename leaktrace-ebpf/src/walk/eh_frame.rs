@@ -12,27 +12,18 @@ use leaktrace_common::unwind::{
 };
 
 use super::{CONTINUE, STOP, enter_mapping, push};
-use crate::call::Entry;
 use crate::maps::{RARE_RULES, UNWIND};
 use crate::scratch::Scratch;
 
 /// A step for each frame, for those that are hidden, and for the one that finds no room.
 const MAX_STEPS: u32 = MAX_FRAMES as u32 + MAX_BRIDGE_CHAIN + 1;
 
-/// Fills the record's frames and its end.
+/// Fills the record's frames and its end, from the area's registers on.
 ///
 /// bpf_loop (Linux 5.17) has the verifier look at the body once; a plain loop of 32 frames costs
 /// it 64,000 instructions.
 #[inline(always)]
-pub(super) fn walk(area: *mut Scratch, entry: &Entry, caller: u64) {
-    // SAFETY: the pointer is a live map value that this walk has taken.
-    let walk = unsafe { &mut *area };
-    walk.registers = Registers {
-        pc: caller,
-        sp: entry.stack_pointer.wrapping_add(8),
-        fp: entry.frame_pointer,
-        interrupted: 0,
-    };
+pub(super) fn walk(area: *mut Scratch) {
     let mut context = area;
     // SAFETY: the callback gets the address of `context`, which outlives the call.
     unsafe {

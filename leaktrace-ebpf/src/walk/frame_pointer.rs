@@ -15,12 +15,12 @@ use crate::scratch::Scratch;
 
 /// Fills the record's frames and its end.
 #[inline(always)]
-pub(super) fn walk(area: *mut Scratch, entry: &Entry, process: u32, caller: u64) {
+pub(super) fn walk(area: *mut Scratch, entry: &Entry, process: u32) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
     walk.frame_pointer = entry.frame_pointer;
     walk.floor = entry.stack_pointer;
-    let caller = cross_bridges(walk, process, caller);
+    let caller = cross_bridges(walk, process, walk.return_address);
     enter_mapping(walk, caller);
     push(walk, caller);
     follow(area);

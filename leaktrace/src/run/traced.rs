@@ -18,7 +18,9 @@ use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{AttachError, ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{Mappings, OBJECTS_CHANGED, Object, Process, TargetError};
+use crate::target::{
+    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, OBJECTS_CHANGED, Object, Process, TargetError,
+};
 
 /// A process under trace.
 pub(super) struct Traced {
@@ -190,6 +192,17 @@ impl Traced {
             .collect();
         if points.is_empty() {
             return;
+        }
+        let linked = self
+            .mappings
+            .executable()
+            .find(|mapping| mapping.file == linker);
+        if let Ok(Some(svma)) = object.data(LINKER_STATE)
+            && let Ok(segments) = object.segments()
+            && let Some(bias) = linked.and_then(|mapping| segments.bias(mapping))
+        {
+            let address = bias.wrapping_add(svma + LINKER_STATE_OFFSET);
+            session.set_linker_state(self.index, address);
         }
         let path = object.open_path();
         if let Err(error) = session.attach(Program::CodeMapped, &path, self.pid(), &points) {

@@ -16,13 +16,32 @@ use crate::target::{Mappings, Object};
 use crate::unwind::Built;
 
 impl Session {
-    /// Gives the stack walk the executable mappings of a process. The half of the table that is
-    /// not in use is written, then the halves are swapped.
+    /// Gives the stack walk the executable mappings of a process.
     ///
     /// # Errors
     ///
     /// When the kernel refuses.
     pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
+        self.write_mappings(process, mappings)?;
+        self.code.insert(process, mappings.clone());
+        if let Some(seen) = self.removals_seen.remove(&process) {
+            self.processes
+                .update(usize::from(process), |state| state.removals_known = seen);
+        }
+        self.finish_stacks();
+        Ok(())
+    }
+
+    /// Tells where a process's dynamic linker says what it is doing; see [`Process::linker`].
+    ///
+    /// [`Process::linker`]: crate::target::Process::linker
+    pub fn set_linker_state(&mut self, process: u16, address: u64) {
+        self.processes
+            .update(usize::from(process), |state| state.linker_state = address);
+    }
+
+    /// The half of the table that is not in use is written, then the halves are swapped.
+    fn write_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
         let mut table = Box::new(MappingTable::EMPTY);
         fill(&mut table, mappings, &self.tables);
         let trampoline = mappings
@@ -42,8 +61,6 @@ impl Session {
             }
             state.mapping_table = unused;
         });
-        self.code.insert(process, mappings.clone());
-        self.finish_stacks();
         Ok(())
     }
 
@@ -111,8 +128,9 @@ impl Session {
     fn refer_to_tables(&mut self) -> anyhow::Result<()> {
         let processes: Vec<_> = self.code.clone().into_iter().collect();
         for (process, mappings) in processes {
-            self.set_mappings(process, &mappings)?;
+            self.write_mappings(process, &mappings)?;
         }
+        self.finish_stacks();
         Ok(())
     }
 

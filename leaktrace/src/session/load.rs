@@ -139,6 +139,7 @@ impl Session {
                 false => None,
             },
             code_changed: HashSet::new(),
+            removals_seen: HashMap::new(),
             code: HashMap::new(),
             ebpf,
             stacks: vec![None; SITES_WITHOUT_STACK as usize],

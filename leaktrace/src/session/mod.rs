@@ -78,6 +78,8 @@ pub struct Session {
     builder: Option<Builder>,
     /// Processes that have told of new code.
     code_changed: HashSet<u16>,
+    /// By process: how often code had been removed before its mappings were read last.
+    removals_seen: HashMap<u16, u32>,
     /// By process: the mappings that the stack walk was given.
     code: HashMap<u16, Mappings>,
     /// By site: the process and the frames, once they are read.

@@ -83,10 +83,12 @@ impl Session {
     }
 
     /// Whether a process has new code, or code was seen to run outside its known mappings, since
-    /// this was asked last.
+    /// this was asked last. Ask before the mappings are read that [`Session::set_mappings`] gets.
     pub fn mappings_are_old(&mut self, process: u16) -> bool {
         let place = usize::from(process);
-        let missed = self.processes.read(place).mapping_missed != 0;
+        let state = self.processes.read(place);
+        let missed = state.mapping_missed != 0;
+        self.removals_seen.insert(process, state.removals);
         if missed {
             self.processes
                 .update(place, |state| state.mapping_missed = 0);

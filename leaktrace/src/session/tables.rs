@@ -190,17 +190,18 @@ impl Tables {
             return Err(TableError::Full);
         }
         while (self.shards.len() as u64) < u64::from(needed) {
-            let shard = Shard::create().map_err(TableError::Refused)?;
-            self.publish(&shard).map_err(TableError::Refused)?;
+            let (fd, shard) = Shard::create().map_err(TableError::Refused)?;
+            // The outer map keeps the inner one alive: a descriptor for each would be too many.
+            self.publish(&fd).map_err(TableError::Refused)?;
             self.shards.push(shard);
         }
         Ok(())
     }
 
     /// Enters an inner map into the outer one.
-    fn publish(&self, shard: &Shard) -> io::Result<()> {
+    fn publish(&self, shard: &OwnedFd) -> io::Result<()> {
         let number = u32::try_from(self.shards.len()).map_err(io::Error::other)?;
-        let fd = shard.fd.as_raw_fd().cast_unsigned();
+        let fd = shard.as_raw_fd().cast_unsigned();
         let mut attributes = no_attributes();
         // SAFETY: writing one variant of a union of integer structs.
         let update = unsafe { &mut attributes.__bindgen_anon_2 };
@@ -236,12 +237,11 @@ fn index_chunk(blocks: &[Block], rows_begin: u32) -> Chunk {
 
 /// An inner map, mapped.
 struct Shard {
-    fd: OwnedFd,
     start: NonNull<Chunk>,
 }
 
 impl Shard {
-    fn create() -> io::Result<Self> {
+    fn create() -> io::Result<(OwnedFd, Self)> {
         const BPF_F_MMAPABLE: u32 = 1 << 10;
         let mut attributes = no_attributes();
         // SAFETY: writing one variant of a union of integer structs.
@@ -253,7 +253,7 @@ impl Shard {
         create.map_flags = BPF_F_MMAPABLE;
         let fd = bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attributes)?;
         let start = map(fd.as_fd())?;
-        Ok(Self { fd, start })
+        Ok((fd, Self { start }))
     }
 
     fn write(&mut self, place: usize, chunk: &Chunk) {

@@ -35,6 +35,8 @@ struct Waiting {
     since: Instant,
     site: u32,
     process: u32,
+    /// How often code had been removed when the stack was taken.
+    removals: u32,
     /// Frames of the site's stack, at least one.
     depth: usize,
     registers: Registers,
@@ -83,13 +85,9 @@ impl Session {
     pub fn finish_stacks(&mut self) {
         self.unfinished.drain();
         for mut waiting in std::mem::take(&mut self.unfinished.waiting) {
-            let code = KnownCode {
-                mappings: self.code.get(&self.code_of(waiting.process)),
-                tables: &self.tables,
-            };
-            let finished = match waiting.follow(&code) {
+            let finished = match self.follow(&mut waiting) {
                 Ok(finished) => finished,
-                Err(_) if waiting.since.elapsed() < PATIENCE => {
+                Err(NotNow::Later) if waiting.since.elapsed() < PATIENCE => {
                     self.unfinished.waiting.push(waiting);
                     continue;
                 }
@@ -108,10 +106,32 @@ impl Session {
         }
     }
 
-    fn code_of(&self, process: u32) -> u16 {
-        let state = self.processes.read(process as usize);
-        u16::try_from(state.code_of).unwrap_or(u16::MAX)
+    /// Follows a stack if the mappings that are known can be those of its time.
+    fn follow(&self, waiting: &mut Waiting) -> Result<Finished, NotNow> {
+        let state = self.processes.read(waiting.process as usize);
+        // Both only go up, and wrap around at the same place.
+        let newer = state.removals_known.wrapping_sub(waiting.removals);
+        if state.code_of == waiting.process && newer != 0 {
+            return Err(match newer.cast_signed() < 0 {
+                true => NotNow::Later,
+                false => NotNow::Never,
+            });
+        }
+        let code_of = u16::try_from(state.code_of).unwrap_or(u16::MAX);
+        let code = KnownCode {
+            mappings: self.code.get(&code_of),
+            tables: &self.tables,
+        };
+        waiting.follow(&code).map_err(|_| NotNow::Later)
     }
+}
+
+/// Why a stack is not followed.
+enum NotNow {
+    /// Mappings or tables are missing.
+    Later,
+    /// The code that it leads through may have been replaced.
+    Never,
 }
 
 impl Waiting {
@@ -180,6 +200,7 @@ fn decode(bytes: &[u8]) -> Option<Waiting> {
         since: Instant::now(),
         site: sent.site,
         process: sent.process,
+        removals: u32::try_from(sent.removals).ok()?,
         depth: usize::try_from(sent.depth)
             .ok()
             .filter(|depth| (1..=MAX_FRAMES).contains(depth))?,

@@ -7,6 +7,12 @@ use super::{FileId, Mappings, Process};
 /// breakpoint there; glibc and musl export it by this name. It does nothing itself.
 pub const OBJECTS_CHANGED: &str = "_dl_debug_state";
 
+/// Where the linker says what it is doing: `struct r_debug` of link.h, exported by glibc.
+pub const LINKER_STATE: &str = "_r_debug";
+
+/// Offset of `r_state` in it.
+pub const LINKER_STATE_OFFSET: u64 = 24;
+
 const AT_BASE: u64 = 7;
 const ENTRY_BYTES: usize = 16;
 

@@ -11,7 +11,7 @@ mod process;
 mod symbols;
 
 pub use container::Container;
-pub use linker::OBJECTS_CHANGED;
+pub use linker::{LINKER_STATE, LINKER_STATE_OFFSET, OBJECTS_CHANGED};
 pub use links::{Door, Links};
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};

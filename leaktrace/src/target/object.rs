@@ -142,6 +142,18 @@ impl Object {
         })
     }
 
+    /// Address (svma) of the data that the object exports by this name, if it does.
+    ///
+    /// # Errors
+    ///
+    /// When it is no ELF object or a broken one.
+    pub fn data(&self, name: &str) -> Result<Option<u64>, ObjectError> {
+        symbols::data(&self.file, name).map_err(|reason| ObjectError::Malformed {
+            path: self.path.clone(),
+            reason,
+        })
+    }
+
     /// The loadable segments, for turning file offsets into addresses stated in the object.
     ///
     /// # Errors

@@ -170,6 +170,27 @@ pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, St
     Ok(found)
 }
 
+/// Address of the data that .dynsym has by this name, if it has.
+pub(super) fn data(file: &File, wanted: &str) -> Result<Option<u64>, String> {
+    let pieces = pieces(file);
+    let elf = Elf::parse(&pieces)?;
+    let sections = elf.sections()?;
+    let of_kind = |header: &&Header| header.sh_type.get(elf.endian) == elf::SHT_DYNSYM;
+    let Some(table) = sections.iter().find(of_kind) else {
+        return Ok(None);
+    };
+    let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
+    let strings = elf.bytes(sections.section(link).map_err(|error| error.to_string())?)?;
+    let symbols: &[Symbol] = slice_from_all_bytes(elf.bytes(table)?)
+        .map_err(|()| "the size of its symbol table is not a multiple of a symbol".to_owned())?;
+    let wanted = Wanted::new(&[wanted]);
+    Ok(symbols
+        .iter()
+        .filter(|symbol| symbol.st_type() == elf::STT_OBJECT && !symbol.is_undefined(elf.endian))
+        .find(|symbol| name(strings, symbol.st_name.get(elf.endian), &wanted).is_some())
+        .map(|symbol| symbol.st_value.get(elf.endian)))
+}
+
 /// Names that are looked for.
 struct Wanted<'a> {
     names: HashSet<&'a [u8]>,
