@@ -1,5 +1,7 @@
 //! The ledger of live allocations: keys and values of the maps that hold it.
 
+use crate::birth::BIRTH_SLOTS;
+
 /// Key of the map of live allocations: a block of one process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,8 +37,16 @@ pub struct LiveBlock {
     pub at_ns: u64,
     /// Index of the site that allocated it.
     pub site: u32,
-    /// Always zero.
-    pub padding: u32,
+    /// Slot of its time of birth, see [`crate::birth`].
+    pub birth: u32,
+}
+
+/// Live bytes of one site by time of birth; written with atomic adds only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SiteBirths {
+    /// By slot, see [`crate::birth`].
+    pub live_bytes: [u64; BIRTH_SLOTS],
 }
 
 /// What one site has allocated and freed since the start; written with atomic adds only. Readers
@@ -89,6 +99,7 @@ pub struct PendingCall {
 }
 
 const _: () = assert!(size_of::<LiveKey>() == 16);
+const _: () = assert!(size_of::<SiteBirths>() == 512);
 const _: () = assert!(size_of::<LiveBlock>() == 24);
 const _: () = assert!(size_of::<SiteTotals>() == 32);
 const _: () = assert!(size_of::<PendingCall>() == 112);

@@ -43,6 +43,10 @@ pub const DEFAULT_LIVE_ENTRIES: u32 = 4 * 1024 * 1024;
 /// Default number of distinct stacks.
 pub const DEFAULT_STACK_ENTRIES: u32 = 128 * 1024;
 
+/// Sites whose live bytes are counted by time of birth too, 512 bytes each: those that are seen
+/// first. Verdicts on the others go without.
+pub const BIRTH_SITES: u32 = 32 * 1024;
+
 /// Default number of threads that can be inside an allocation function at the same time.
 pub const DEFAULT_PENDING_ENTRIES: u32 = 64 * 1024;
 

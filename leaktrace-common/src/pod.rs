@@ -12,6 +12,8 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for ledger::SiteTotals {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for ledger::SiteBirths {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for ledger::PendingCall {}
     // SAFETY: as above.
     unsafe impl aya::Pod for process::ProcessState {}

@@ -90,7 +90,9 @@ pub struct Control {
     pub padding: u32,
     /// Layout of the kernel's tasks.
     pub task: TaskOffsets,
+    /// When counting began, CLOCK_MONOTONIC.
+    pub armed_at_ns: u64,
 }
 
 const _: () = assert!(size_of::<ProcessState>() == 112);
-const _: () = assert!(size_of::<Control>() == 32);
+const _: () = assert!(size_of::<Control>() == 40);

@@ -158,13 +158,14 @@ fn record(current: &PendingCall, process: u32, address: u64) {
     if lane == Lane::OPERATORS && live::has_since(process, lane, address, current.parked.at_ns) {
         return;
     }
+    // The coarse clock is not offered to uprobe programs (6.18).
+    // SAFETY: the helper has no preconditions.
+    let at_ns = unsafe { bpf_ktime_get_ns() };
     let block = LiveBlock {
         size_bytes: current.size_bytes,
-        // The coarse clock is not offered to uprobe programs (6.18).
-        // SAFETY: the helper has no preconditions.
-        at_ns: unsafe { bpf_ktime_get_ns() },
+        at_ns,
         site: current.site,
-        padding: 0,
+        birth: live::birth(at_ns),
     };
     live::record(process, lane, address, &block);
 }

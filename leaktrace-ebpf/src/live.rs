@@ -2,11 +2,12 @@
 //! block is followed by the change of its site's totals, never preceded.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot};
 use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, LiveKey};
 use leaktrace_common::loss::Loss;
 
-use crate::maps::{LIVE, SITE_TOTALS};
+use crate::maps::{CONTROL, LIVE, SITE_BIRTHS, SITE_TOTALS};
 use crate::{atomic, loss};
 
 const EEXIST: i32 = -17;
@@ -33,6 +34,30 @@ pub fn record(process: u32, lane: Lane, address: u64, block: &LiveBlock) {
         unsafe {
             atomic::add(&raw mut (*totals).allocated_bytes, block.size_bytes);
             atomic::add(&raw mut (*totals).allocated_count, 1);
+        }
+    }
+    count_birth(block, block.size_bytes);
+}
+
+/// The slot of what is born now.
+#[inline(always)]
+pub fn birth(at_ns: u64) -> u32 {
+    match CONTROL.get_ptr(0) {
+        // SAFETY: the pointer is a live map value that user space wrote before the session was armed.
+        Some(control) => birth_slot(at_ns.saturating_sub(unsafe { (*control).armed_at_ns })) as u32,
+        None => 0,
+    }
+}
+
+/// Adds to the live bytes of those of its site that were born with it.
+#[inline(always)]
+fn count_birth(block: &LiveBlock, change_bytes: u64) {
+    if let Some(births) = SITE_BIRTHS.get_ptr_mut(block.site) {
+        let slot = block.birth as usize & (BIRTH_SLOTS - 1);
+        // SAFETY: the pointer is a live map value, and the slot is below their number.
+        unsafe {
+            let place = (&raw mut (*births).live_bytes).cast::<u64>().add(slot);
+            atomic::add(place, change_bytes);
         }
     }
 }
@@ -69,6 +94,7 @@ pub fn count_freed(block: &LiveBlock) {
             atomic::add(&raw mut (*totals).freed_count, 1);
         }
     }
+    count_birth(block, block.size_bytes.wrapping_neg());
 }
 
 /// Puts a removed block back. It is still counted as allocated; if the map has filled up in the

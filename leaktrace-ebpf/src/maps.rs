@@ -6,7 +6,7 @@ use aya_ebpf::btf_maps::{Array as InnerArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use leaktrace_common::event::Event;
-use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteTotals};
+use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteBirths, SiteTotals};
 use leaktrace_common::limits;
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
@@ -84,6 +84,12 @@ pub static SITE_TOTALS: Array<SiteTotals> = Array::with_max_entries(
     limits::DEFAULT_STACK_ENTRIES + SITES_WITHOUT_STACK,
     BPF_F_MMAPABLE,
 );
+
+/// Key: index of a site. Its live bytes by time of birth. Atomic adds by programs, mapped into user
+/// space for reading. Sites with an index beyond the end have none.
+#[map]
+pub static SITE_BIRTHS: Array<SiteBirths> =
+    Array::with_max_entries(limits::BIRTH_SITES, BPF_F_MMAPABLE);
 
 /// Key: process × `LOSS_REASONS` + number of a `Loss`. Atomic adds by programs, mapped into user space for reading.
 #[map]

@@ -32,7 +32,7 @@ const IDLE: PendingCall = PendingCall {
         size_bytes: 0,
         at_ns: 0,
         site: 0,
-        padding: 0,
+        birth: 0,
     },
     site: 0,
     old_block_unknown: 0,

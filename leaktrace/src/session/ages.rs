@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aya_obj::generated::bpf_cmd;
+use leaktrace_common::birth::birth_slot;
 use leaktrace_common::ledger::{LiveBlock, LiveKey};
 
 use super::Session;
@@ -20,9 +21,7 @@ impl Session {
         process: u16,
         age: Duration,
     ) -> anyhow::Result<HashMap<u32, (u64, u64)>> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let now_ns = u64::try_from(now.tv_sec)? * 1_000_000_000 + u64::try_from(now.tv_nsec)?;
-        let latest_ns = now_ns.saturating_sub(u64::try_from(age.as_nanos())?);
+        let latest_ns = super::monotonic_ns().saturating_sub(u64::try_from(age.as_nanos())?);
         let mut sums: HashMap<u32, (u64, u64)> = HashMap::new();
         self.walk_live(|key, block| {
             if key.process == u32::from(process) && block.at_ns <= latest_ns {
@@ -75,4 +74,39 @@ impl Session {
             (position, first) = (next, false);
         }
     }
+}
+
+impl Session {
+    /// Live bytes of a site by birth slot up to the present one; absent for sites whose births are
+    /// not counted.
+    pub(super) fn live_by_birth(&self, site: u32) -> Option<Box<[u64]>> {
+        let site = site as usize;
+        if site >= self.births.len() {
+            return None;
+        }
+        let armed_at_ns = self.control.read(0).armed_at_ns;
+        let slots = birth_slot(super::monotonic_ns().saturating_sub(armed_at_ns)) + 1;
+        // SAFETY: the place is inside the mapping, of which no part is ever written from here.
+        let counters = unsafe { (&raw const (*self.births.place(site)).live_bytes).cast::<u64>() };
+        let live_bytes = (0..slots).map(|slot| {
+            // SAFETY: slots are below BIRTH_SLOTS, the length of the array.
+            unsafe { counters.add(slot).read_volatile() }
+        });
+        Some(live_bytes.collect())
+    }
+}
+
+/// Births of two sites that have the same stack; unknown if those of one are.
+pub(super) fn sum_of_births(
+    one: Option<Box<[u64]>>,
+    other: Option<Box<[u64]>>,
+) -> Option<Box<[u64]>> {
+    let (mut long, mut short) = (one?, other?);
+    if long.len() < short.len() {
+        std::mem::swap(&mut long, &mut short);
+    }
+    for (sum, bytes) in long.iter_mut().zip(&short) {
+        *sum += bytes;
+    }
+    Some(long)
 }

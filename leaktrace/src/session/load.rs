@@ -115,6 +115,7 @@ impl Session {
             control,
             processes: mapped_array(&ebpf, "PROCESSES", limits::MAX_PROCESSES as usize)?,
             totals: mapped_array(&ebpf, "SITE_TOTALS", site_entries(config.sizes) as usize)?,
+            births: mapped_array(&ebpf, "SITE_BIRTHS", limits::BIRTH_SITES as usize)?,
             losses: mapped_array(
                 &ebpf,
                 "LOSSES",

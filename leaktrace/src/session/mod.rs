@@ -27,7 +27,7 @@ use std::sync::Arc;
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use leaktrace_common::call::note_index;
-use leaktrace_common::ledger::SiteTotals;
+use leaktrace_common::ledger::{SiteBirths, SiteTotals};
 use leaktrace_common::loss::LossTotals;
 use leaktrace_common::process::{Control, ProcessState};
 
@@ -65,6 +65,7 @@ pub struct Session {
     control: MappedArray<Control>,
     processes: MappedArray<ProcessState>,
     totals: MappedArray<SiteTotals>,
+    births: MappedArray<SiteBirths>,
     losses: MappedArray<LossTotals>,
     hits: MappedArray<u64>,
     pair_unmatched: MappedArray<u64>,
@@ -93,7 +94,11 @@ pub struct Session {
 impl Session {
     /// Sets the session going: from now on every call of a probed function is counted.
     pub fn arm(&mut self) {
-        self.control.update(0, |control| control.armed = 1);
+        let now_ns = monotonic_ns();
+        self.control.update(0, |control| {
+            control.armed_at_ns = now_ns;
+            control.armed = 1;
+        });
     }
 
     /// Stops counting; probes stay in place.
@@ -132,4 +137,10 @@ impl Session {
     pub fn has_fired(&self, process: u16, function: u16) -> bool {
         self.hits.read(note_index(process, function) as usize) != 0
     }
+}
+
+/// The clock of the programs.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

@@ -15,6 +15,7 @@ use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
 
 use super::Session;
+use super::ages::sum_of_births;
 use super::mapped::MappedLedger;
 use crate::snapshot::{Losses, SiteReading, Stack, Totals};
 use crate::target::Mappings;
@@ -177,16 +178,25 @@ impl Session {
             if totals.allocated_count == 0 {
                 continue;
             }
+            let live_by_birth = match stack.source {
+                Source::Mmap => None,
+                _ if aged.is_some() => None,
+                _ => self.live_by_birth(index),
+            };
             let first = *self.first_sites.entry(stack.id).or_insert(index);
             match places.entry(first) {
-                Entry::Occupied(place) => sites[*place.get()].totals += totals,
+                Entry::Occupied(place) => {
+                    let site = &mut sites[*place.get()];
+                    site.totals += totals;
+                    site.live_by_birth = sum_of_births(site.live_by_birth.take(), live_by_birth);
+                }
                 Entry::Vacant(place) => {
                     place.insert(sites.len());
                     sites.push(SiteReading {
                         index: first,
                         stack: Arc::clone(stack),
                         totals,
-                        live_by_birth: None,
+                        live_by_birth,
                     });
                 }
             }

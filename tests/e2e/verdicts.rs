@@ -1,0 +1,46 @@
+//! Verdicts on a real program whose sites say in their names what they do.
+
+use std::collections::BTreeSet;
+
+use leaktrace_tests::{Program, Target, Tracer};
+
+/// Sites whose behaviour the program names, with the verdict and its reason.
+fn judged(seconds: &str) -> Vec<(String, String, String)> {
+    let mut target = Target::start(&Program::c("behaviours.c"), &[seconds]);
+    let tracer = Tracer::attach(target.pid(), &["--interval", "1s"]);
+    target.work();
+    let session = tracer.stop();
+    let mut judged = Vec::new();
+    for site in session.final_report().sites("heap") {
+        let frames = site.frames();
+        let Some(function) = frames.first().and_then(|frame| frame.function()) else {
+            continue;
+        };
+        if function.starts_with("leak_") || function.starts_with("fine_") {
+            let text = |key: &str| site.0[key].as_str().unwrap_or_default().to_owned();
+            judged.push((function.to_owned(), text("verdict"), text("reason")));
+        }
+        let rate = site.0["growth_bytes_per_s"].as_f64();
+        let interval = &site.0["growth_interval_bytes_per_s"];
+        let (low, high) = (interval[0].as_f64(), interval[1].as_f64());
+        assert!(rate.is_some() && low <= rate && rate <= high, "{}", site.0);
+    }
+    judged
+}
+
+#[test]
+fn what_leaks_is_called_leaking_and_nothing_else_is() {
+    let judged = judged("30");
+    let names: BTreeSet<_> = judged.iter().map(|(name, ..)| name).collect();
+    let leaks = names.iter().filter(|name| name.starts_with("leak_"));
+    assert_eq!(leaks.count(), 4, "every leak is listed: {judged:?}");
+    for (name, verdict, reason) in &judged {
+        eprintln!("{name}: {verdict}: {reason}");
+        assert_eq!(
+            name.starts_with("leak_"),
+            verdict == "leaking",
+            "{name}: {reason}"
+        );
+        assert!(!reason.is_empty(), "{name} has no reason");
+    }
+}
