@@ -134,3 +134,8 @@ impl Layout {
         Block::of_rows(number as u32, first as u8, rows.len() as u16)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[path = "table_tests.rs"]
+mod tests;
