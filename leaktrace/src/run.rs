@@ -72,6 +72,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     session.arm();
     for target in &mut targets {
         target.armed();
+        target.follow_mappings(&mut session, false);
     }
     let mut watch = Watch {
         args,

@@ -99,6 +99,8 @@ impl Session {
             control.armed_at_ns = now_ns;
             control.armed = 1;
         });
+        // What was mapped before, nobody has told of.
+        self.code_changed.extend(self.code.keys());
     }
 
     /// Stops counting; probes stay in place.
