@@ -1,6 +1,7 @@
 //! Snapshot, growth and names → [`Report`]. Decides what a report says; reads nothing and writes
 //! nothing.
 
+mod nothing_seen;
 mod pairs;
 
 use std::collections::BTreeMap;
@@ -205,7 +206,12 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         .iter()
         .any(|reason| snapshot.losses.get(*reason).count > 0);
     if heap.allocated_count == 0 && !material.filtered && !lost {
-        notices.push(nothing_allocated(snapshot));
+        notices.push(nothing_seen::allocated(
+            snapshot,
+            material.rss_at_start_bytes,
+        ));
+    } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.filtered) {
+        notices.push(notice);
     }
     if material.replaced {
         notices.push(
@@ -249,19 +255,4 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         ));
     }
     notices
-}
-
-fn nothing_allocated(snapshot: &Snapshot) -> String {
-    let seconds = snapshot.elapsed.as_secs_f64();
-    match snapshot.unmatched_frees {
-        0 => format!(
-            "no allocation was seen in {seconds:.1} s: the process is idle, or it allocates with \
-             functions that are not probed (-v lists the probes)"
-        ),
-        frees => format!(
-            "{frees} blocks were freed and no allocation was seen in {seconds:.1} s: they were \
-             allocated before leaktrace was started, or by functions that are not probed (-v lists \
-             the probes)"
-        ),
-    }
 }

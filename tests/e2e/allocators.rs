@@ -6,6 +6,7 @@ use std::process::Command;
 
 use leaktrace_tests::{
     Program, Target, Tracer, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true,
+    code_at,
 };
 
 const JEMALLOC: &str = "libjemalloc.so.2";
@@ -128,4 +129,65 @@ fn jemalloc_linked_into_the_program_is_exact() {
 fn tcmalloc_linked_into_the_program_is_exact() {
     let operators = Program::cpp("operators.cc").linked(&["-l:libtcmalloc_minimal.a"]);
     assert_exact(Target::start(&operators, &[]));
+}
+
+#[test]
+fn an_allocator_that_is_loaded_under_trace_is_traced_from_then_on() {
+    let library = library("libmimalloc.so.2");
+    let program = Program::c("late_allocator.c").linked(&["-ldl"]);
+    let mut target = Target::start(&program, &[&library.to_string_lossy()]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "200ms"]);
+    let entry = target.work().number("late_malloc");
+    // A report comes from the loop that attaches as well: when the code has a breakpoint before a
+    // report, all probes are in place after it.
+    let before = on_disk(&library, target.pid(), entry);
+    while code_at(target.pid(), entry, before.len() / 2) == before {
+        tracer.next_report();
+    }
+    tracer.next_report();
+    let truth = target.work();
+    let session = tracer.stop();
+    assert_sites_are_true(session.final_report(), &truth);
+    assert_nothing_lost(session.final_report());
+}
+
+/// The code that a library has in its file where a process has it mapped, in hex.
+fn on_disk(library: &std::path::Path, pid: u32, address: u64) -> String {
+    let library = std::fs::canonicalize(library).unwrap_or_else(|error| panic!("{error}"));
+    let maps = leaktrace_tests::read(std::path::Path::new(&format!("/proc/{pid}/maps")));
+    let number = |text: &str| u64::from_str_radix(text, 16).unwrap_or(0);
+    let offset = maps.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let offset = fields.nth(1)?;
+        let inside = (number(start)..number(end)).contains(&address);
+        let is_it = line.ends_with(library.to_str()?);
+        (inside && is_it).then(|| address - number(start) + number(offset))
+    });
+    let Some(offset) = offset else {
+        panic!("{address:x} is not in {}", library.display());
+    };
+    let bytes = std::fs::read(&library).unwrap_or_else(|error| panic!("{error}"));
+    let code = &bytes[offset as usize..][..64];
+    code.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_place_that_the_kernel_refuses_costs_that_function_alone() {
+    let mut target = Target::start(&Program::c("refused_place.c"), &[]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    let session = tracer.stop();
+    let report = session.final_report();
+    assert_sites_are_true(report, &truth);
+    assert_totals_are_true(report, &truth);
+    let probes = session.start["probes"].as_array().map(Vec::as_slice);
+    let mut of_program = probes
+        .unwrap_or_default()
+        .iter()
+        .filter(|probe| probe["function"] == "je_valloc");
+    let refused = of_program.next();
+    let reason = refused.map(|probe| (&probe["attached"], probe["note"].is_string()));
+    assert_eq!(reason, Some((&serde_json::Value::Bool(false), true)));
+    assert!(session.errors.contains("je_valloc"), "{}", session.errors);
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{End, EndReason, Start, TargetLine};
+use crate::report::{End, EndReason, ProbeLine, Start, TargetLine};
 
 use super::sanitize::plain;
 use crate::units;
@@ -13,6 +13,35 @@ pub fn start(start: &Start) -> String {
     let mut out = String::new();
     for target in &start.targets {
         push_target(&mut out, start, target);
+    }
+    out
+}
+
+/// The table of probes: what was found, where its probe stands, and what has none.
+pub fn probes(start: &Start) -> String {
+    let place = |probe: &ProbeLine| match probe.attached {
+        true => format!("{}+{}", probe.function, probe.offset),
+        false => probe.function.clone(),
+    };
+    let columns = start.probes.iter().map(|probe| place(probe).len()).max();
+    let columns = columns.unwrap_or(0);
+    let mut out = String::new();
+    for probe in &start.probes {
+        let state = match probe.attached {
+            true => "probed",
+            false => "left out",
+        };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "  {:<columns$}  {state:<8}  {}",
+            plain(&place(probe)),
+            plain(&probe.object)
+        );
+        if let Some(note) = &probe.note {
+            let _ = write!(out, "  ({})", plain(note));
+        }
+        out.push('\n');
     }
     out
 }

@@ -52,13 +52,7 @@ impl Output {
     pub(super) fn start(&mut self, start: &Start, args: &TraceArgs) -> anyhow::Result<()> {
         self.say(&messages::start(start));
         if args.verbose > 0 {
-            for probe in &start.probes {
-                let note = probe.note.as_deref().unwrap_or("");
-                self.say(&format!(
-                    "  {}+{} in {}  {note}\n",
-                    probe.function, probe.offset, probe.object
-                ));
-            }
+            self.say(&messages::probes(start));
         }
         self.line(&Line::Start(start.clone()))
     }

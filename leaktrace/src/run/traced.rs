@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use leaktrace_common::call::Call;
 
+use super::attaching::attach_plan;
 use super::objects::{bridges_of, open_objects};
 use crate::allocators::{self, Detection, Pair};
 use crate::analysis::{Order, Tracker, Verdict};
@@ -28,6 +29,7 @@ pub(super) struct Traced {
     objects: Vec<Object>,
     detection: Detection,
     pairs: Vec<PairReading>,
+    specs: Vec<Pair>,
     plan: ProbePlan,
     index: u16,
     mappings: Arc<Mappings>,
@@ -87,6 +89,7 @@ impl Traced {
             objects,
             detection,
             pairs: pairs.iter().map(PairReading::of).collect(),
+            specs: pairs.to_vec(),
             plan: ProbePlan::default(),
             index: 0,
             mappings: Arc::new(mappings),
@@ -109,19 +112,6 @@ impl Traced {
         let pid = self.process.pid();
         self.mappings_traced = mmap;
         self.index = session.add_process(pid, self.program_code(), &self.mappings)?;
-        self.plan = plan(
-            self.index,
-            &self.detection,
-            PlanOptions {
-                mmap,
-                first_function: 0,
-            },
-            |object, offset, length| {
-                self.objects
-                    .get(object)
-                    .and_then(|object| object.code(offset, length).ok())
-            },
-        );
         self.request_tables(session);
         if !session.walks_by_eh_frame() {
             let bridges: Vec<_> = self
@@ -131,21 +121,11 @@ impl Traced {
                 .collect();
             session.add_bridges(self.index, &bridges)?;
         }
-        for group in self.plan.groups() {
-            let Some(object) = self.objects.get(group.object) else {
-                continue;
-            };
-            session
-                .attach(group.program, &object.open_path(), pid, &group.points)
-                .map_err(|error| match error {
-                    AttachError::ProcessExited => anyhow::anyhow!(TargetError::Exited { pid }),
-                    AttachError::Refused(reason) => anyhow::anyhow!(
-                        "cannot attach to process {pid}: the kernel refused probes on {}: \
-                         {reason}; `leaktrace doctor` says what is missing",
-                        object.path().display(),
-                    ),
-                })?;
+        let detection = std::mem::take(&mut self.detection);
+        for skipped in &detection.skipped {
+            log::info!("{}: {}", skipped.path.display(), skipped.reason);
         }
+        self.attach_objects(session, &detection)?;
         self.watch_linker(session);
         // The kernel attaches to a process that has just ended as well, and nothing would follow.
         if self.process.has_exited() {
@@ -213,6 +193,57 @@ impl Traced {
         }
     }
 
+    /// Plans the probes of what was detected, and attaches them.
+    ///
+    /// # Errors
+    ///
+    /// When the process ended meanwhile or the kernel refuses every probe.
+    fn attach_objects(
+        &mut self,
+        session: &mut Session,
+        detection: &Detection,
+    ) -> anyhow::Result<()> {
+        let pid = self.pid();
+        let numbers = self.plan.probes.iter().map(|probe| probe.call.function + 1);
+        let options = PlanOptions {
+            mmap: self.mappings_traced,
+            first_function: numbers.max().unwrap_or(0),
+        };
+        let objects = &self.objects;
+        let mut plan = plan(self.index, detection, options, |object, offset, length| {
+            let object = objects.get(object)?;
+            object.code(offset, length).ok()
+        });
+        attach_plan(&mut plan, |group, points| {
+            let Some(object) = objects.get(group.object) else {
+                return Ok(());
+            };
+            session.attach(group.program, &object.open_path(), pid, points)
+        })
+        .map_err(|error| match error {
+            AttachError::ProcessExited => anyhow::anyhow!(TargetError::Exited { pid }),
+            AttachError::Refused(reason) => anyhow::anyhow!(
+                "cannot attach to process {pid}: the kernel refused every probe: {reason}; \
+                 `leaktrace doctor` says what is missing",
+            ),
+        })?;
+        self.plan.probes.extend(plan.probes);
+        self.plan.unprobed.extend(plan.unprobed);
+        Ok(())
+    }
+
+    /// Attaches what the objects from this one on need, which came while the process was traced.
+    fn attach_new_objects(&mut self, session: &mut Session, first: usize) {
+        let Ok(mut detection) = allocators::find(&self.objects, &self.specs) else {
+            return;
+        };
+        detection.functions.retain(|found| found.object >= first);
+        detection.unfollowed.retain(|found| found.object >= first);
+        if let Err(error) = self.attach_objects(session, &detection) {
+            log::warn!("{error:#}");
+        }
+    }
+
     /// Addresses of the main program's code.
     fn program_code(&self) -> Option<std::ops::Range<u64>> {
         let exe = self.process.exe()?;
@@ -256,21 +287,30 @@ impl Traced {
     }
 
     pub(super) fn probe_lines(&self) -> Vec<ProbeLine> {
+        let path = |object: usize| {
+            let object = self.objects.get(object);
+            object.map(|object| object.path().to_string_lossy().into_owned())
+        };
+        let unprobed = self.plan.unprobed.iter().map(|unprobed| ProbeLine {
+            pid: self.pid(),
+            object: path(unprobed.object).unwrap_or_default(),
+            function: unprobed.function.to_owned(),
+            offset: 0,
+            attached: false,
+            note: Some(unprobed.reason.clone()),
+        });
         self.plan
             .functions()
             .map(|probe| ProbeLine {
                 pid: self.pid(),
-                object: self
-                    .objects
-                    .get(probe.object)
-                    .map(|object| object.path().to_string_lossy().into_owned())
-                    .unwrap_or_default(),
+                object: path(probe.object).unwrap_or_default(),
                 function: probe.function.to_owned(),
                 offset: probe.offset,
                 attached: true,
                 note: (probe.step == Step::SingleStepped)
                     .then(|| "no cheap place: each call costs an exception more".to_owned()),
             })
+            .chain(unprobed)
             .collect()
     }
 
@@ -286,6 +326,7 @@ impl Traced {
         if events_lost {
             session.reconcile_mapped(self.index, &now);
         }
+        let first_new = self.objects.len();
         for mapping in now.executable() {
             if mapping.file.is_some_and(|id| !self.naming.holds(id))
                 && let Ok(object) = Object::open(&self.process, mapping)
@@ -296,8 +337,12 @@ impl Traced {
                 {
                     log::warn!("process {}: {error:#}", self.pid());
                 }
-                self.naming.hold(object);
+                self.naming.hold(object.clone());
+                self.objects.push(object);
             }
+        }
+        if self.objects.len() > first_new {
+            self.attach_new_objects(session, first_new);
         }
         if let Err(error) = session.set_mappings(self.index, &now) {
             log::warn!(
