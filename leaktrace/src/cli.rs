@@ -62,6 +62,11 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t = Sort::Growth)]
     pub sort: Sort,
 
+    /// What makes one entry of a report: the whole stack, or function, file of code or source line
+    /// of the first frame outside of allocators and standard libraries
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = GroupBy::Stack)]
+    pub group_by: GroupBy,
+
     /// Count only allocations at least this old
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub older: Duration,
@@ -149,6 +154,19 @@ pub enum Sort {
     Bytes,
     /// Live blocks
     Count,
+}
+
+/// What makes two sites one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupBy {
+    /// Every stack stands alone
+    Stack,
+    /// The function to look at
+    Function,
+    /// The file of its code
+    Module,
+    /// Its line in the source
+    Line,
 }
 
 /// How call stacks are taken.

@@ -1,19 +1,22 @@
 //! Snapshot, growth and names → [`Report`]. Decides what a report says; reads nothing and writes
 //! nothing.
 
+mod grouping;
 mod nothing_seen;
 mod pairs;
+mod process;
 
 use std::collections::BTreeMap;
 
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{Order, Tracker};
-use crate::report::{MappedLine, ProcessLine, Report, Site, TotalsLine};
+use crate::analysis::{MemoryTracker, Order, Tracker};
+use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
-use crate::symbolize::{Frame, Naming};
+use crate::symbolize::{Frame, Naming, suspect};
 
+pub use grouping::GroupBy;
 pub use pairs::PairReading;
 
 /// What a report is made of besides names.
@@ -30,6 +33,10 @@ pub struct Material<'a> {
     pub snapshot: &'a Snapshot,
     /// The readings before it.
     pub tracker: &'a Tracker,
+    /// The memory of the whole process.
+    pub memory: &'a MemoryTracker,
+    /// What makes two sites one.
+    pub group_by: GroupBy,
     /// Resident set when the session was armed, bytes.
     pub rss_at_start_bytes: Option<u64>,
     /// Whether mappings are traced.
@@ -62,12 +69,20 @@ pub fn report(
     };
     let heap = snapshot.totals(Source::Heap);
     let mapped = snapshot.totals(Source::Mmap);
-    let sites = material
+    // What is merged has to be named before it is ranked.
+    let candidates = match material.group_by {
+        GroupBy::Stack => top,
+        _ => 0,
+    };
+    let mut sites: Vec<Site> = material
         .tracker
-        .top(snapshot, order, top)
+        .top(snapshot, order, candidates)
         .into_iter()
         .map(|reading| site(material, reading, naming))
         .collect();
+    if material.group_by != GroupBy::Stack {
+        sites = grouping::group(sites, material.group_by, order, top);
+    }
     let live = snapshot
         .sites
         .iter()
@@ -79,10 +94,12 @@ pub fn report(
         elapsed_s: snapshot.elapsed.as_secs_f64(),
         pid: material.pid,
         comm: material.comm.to_owned(),
-        process: process(
+        process: process::line(
             material,
             heap.live_bytes + mapped.live_bytes.saturating_sub(snapshot.reserved_bytes),
         ),
+        limits: process::limits(material),
+        time_left: process::time_left(material),
         totals: TotalsLine {
             live_bytes: heap.live_bytes,
             live_count: heap.live_count,
@@ -137,6 +154,8 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
         reason: growth.words(),
         complete: stack.end == StackEnd::Complete,
         truncated: truncation(stack.end, stack.frames.is_empty()),
+        suspect_frame: suspect(&frames),
+        stacks: 1,
         frames,
     }
 }
@@ -155,20 +174,6 @@ const fn truncation(end: StackEnd, no_frames: bool) -> Option<&'static str> {
         StackEnd::TableMissing => Some("its unwind information was not read yet"),
         StackEnd::RuleMissing => Some("unwind information of an unusual kind"),
         StackEnd::BrokenFrame => Some("its unwind information leads nowhere"),
-    }
-}
-
-fn process(material: &Material<'_>, tracked_bytes: u64) -> ProcessLine {
-    let rss_bytes = material.snapshot.rss_bytes;
-    let growth = rss_bytes
-        .zip(material.rss_at_start_bytes)
-        .map(|(now, start)| now.cast_signed() - start.cast_signed());
-    ProcessLine {
-        rss_bytes,
-        rss_growth_bytes: growth,
-        explained_ratio: growth
-            .filter(|growth| *growth > 0)
-            .map(|growth| tracked_bytes as f64 / growth as f64),
     }
 }
 

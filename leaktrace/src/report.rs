@@ -87,6 +87,11 @@ pub struct Report {
     pub comm: String,
     /// The whole process.
     pub process: ProcessLine,
+    /// What bounds its memory.
+    pub limits: Vec<LimitLine>,
+    /// When the first bound is reached.
+    #[serde(flatten)]
+    pub time_left: TimeLeftLine,
     /// Sum over all heap sites, not only those listed.
     pub totals: TotalsLine,
     /// Sum over all mmap sites; absent when mappings are not traced.
@@ -127,6 +132,54 @@ pub struct ProcessLine {
     /// when the process did not grow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explained_ratio: Option<f64>,
+    /// How the resident set moves: `climbing`, `falling`, `tidal` or `flat`; absent while too little
+    /// was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_pattern: Option<&'static str>,
+    /// Change since the start by kind of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_by_kind: Option<KindsLine>,
+}
+
+/// Change since the start by kind of memory, bytes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct KindsLine {
+    /// Resident memory of no file: heaps, stacks, private mappings.
+    pub anonymous_bytes: i64,
+    /// Resident pages of files.
+    pub file_bytes: i64,
+    /// Resident shared memory.
+    pub shared_bytes: i64,
+    /// Anonymous memory in swap.
+    pub swapped_bytes: i64,
+    /// Page faults that had to wait for a disk.
+    pub major_faults: i64,
+    /// Anonymous memory, swap included, beyond what is live and tracked: held by the allocator,
+    /// allocated before the start and touched since, or not traced. Negative when memory was asked
+    /// for and not touched.
+    pub untracked_anonymous_bytes: i64,
+}
+
+/// What bounds the memory of the process.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitLine {
+    /// `cgroup`, `address-space` or `machine`.
+    pub kind: &'static str,
+    /// Where it is full.
+    pub limit_bytes: u64,
+    /// What is used, by this process and all others that share the bound.
+    pub used_bytes: u64,
+}
+
+/// When the first bound is reached if it goes on like this; absent when nothing rises.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct TimeLeftLine {
+    /// From, to, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_left_s: Option<[f64; 2]>,
+    /// Which bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_left_until: Option<&'static str>,
 }
 
 /// Sums over sites.
@@ -160,8 +213,8 @@ pub struct MappedLine {
     pub reserved_bytes: u64,
 }
 
-/// A call stack that holds memory.
-#[derive(Clone, Debug, Serialize)]
+/// A call stack that holds memory, or several that were merged.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Site {
     /// The same stack has the same id in every report of a session.
     pub id: String,
@@ -190,6 +243,11 @@ pub struct Site {
     /// Why it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncated: Option<&'static str>,
+    /// Index of the first frame outside of allocators and standard libraries: the one to look at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspect_frame: Option<usize>,
+    /// Stacks that are merged here; 1 unless grouped.
+    pub stacks: u64,
     /// The caller of the allocation function first.
     pub frames: Vec<Frame>,
 }

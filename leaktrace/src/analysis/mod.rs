@@ -2,6 +2,7 @@
 
 mod cohorts;
 mod growth;
+mod memory;
 mod ranking;
 mod reason;
 mod series;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 pub use growth::Growth;
+pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
 pub use ranking::Order;
 pub use reason::{Finding, Reason, Steps};
 pub use verdict::Verdict;

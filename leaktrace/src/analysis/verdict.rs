@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 /// What a site's series of readings says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Grows steadily and next to nothing of it is freed.
@@ -16,6 +16,7 @@ pub enum Verdict {
     /// Gives memory back.
     Shrinking,
     /// Too little was seen.
+    #[default]
     Unknown,
 }
 

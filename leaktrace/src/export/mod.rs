@@ -12,6 +12,7 @@ pub mod text;
 
 mod columns;
 mod label;
+mod memory_text;
 mod stack_text;
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use leaktrace_common::loss::Loss;
 
-use crate::report::{Frame, MappedLine, ProcessLine, Report, Site, TotalsLine, Verdict};
+use crate::report::{
+    Frame, KindsLine, LimitLine, MappedLine, ProcessLine, Report, Site, TimeLeftLine, TotalsLine,
+    Verdict,
+};
 
 fn frame(function: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {
@@ -34,6 +37,8 @@ fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> 
             .to_owned(),
         complete: true,
         truncated: None,
+        suspect_frame: Some(0),
+        stacks: 1,
         frames,
     }
 }
@@ -103,6 +108,22 @@ pub(super) fn report() -> Report {
             rss_bytes: Some(129_394_278),
             rss_growth_bytes: Some(29_360_128),
             explained_ratio: Some(0.97),
+            rss_pattern: Some("climbing"),
+            growth_by_kind: Some(KindsLine {
+                anonymous_bytes: 29_000_000,
+                file_bytes: 360_128,
+                untracked_anonymous_bytes: 1_040_000,
+                ..KindsLine::default()
+            }),
+        },
+        limits: vec![LimitLine {
+            kind: "cgroup",
+            limit_bytes: 268_435_456,
+            used_bytes: 140_000_000,
+        }],
+        time_left: TimeLeftLine {
+            time_left_s: Some([220.0, 290.0]),
+            time_left_until: Some("cgroup"),
         },
         totals: TotalsLine {
             live_bytes: 28_660_000,
@@ -135,6 +156,8 @@ pub(super) fn empty() -> Report {
         is_final: true,
         seq: 2,
         process: ProcessLine::default(),
+        limits: Vec::new(),
+        time_left: TimeLeftLine::default(),
         totals: TotalsLine {
             allocated_bytes: 99_000,
             allocated_count: 1_204,

@@ -11,6 +11,8 @@ use super::sanitize::plain;
 /// Frames shown of one stack.
 const MAX_FRAMES_SHOWN: usize = 32;
 const INDENT: &str = "      ";
+/// In place of the indent, before the frame to look at.
+const SUSPECT: &str = "    > ";
 const GAP: &str = "  ";
 /// Columns of the place (file and line, or module) at most.
 const MAX_PLACE_COLUMNS: usize = 36;
@@ -24,16 +26,26 @@ struct Row {
 }
 
 /// Appends the stack of a site, innermost frame first.
-pub(super) fn push_stack(out: &mut String, frames: &[Frame], truncated: Option<&str>) {
+pub(super) fn push_stack(
+    out: &mut String,
+    frames: &[Frame],
+    suspect: Option<usize>,
+    truncated: Option<&str>,
+) {
     let rows: Vec<Row> = frames.iter().take(MAX_FRAMES_SHOWN).map(row).collect();
     let widest = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
     let place_columns = widest(|row| width(&row.place));
     let room = MAX_COLUMNS - INDENT.len() - GAP.len() - place_columns;
     let name_columns = widest(|row| width(&row.name) + row.offset.len()).min(room);
-    for row in &rows {
+    for (index, row) in rows.iter().enumerate() {
+        let indent = if suspect == Some(index) {
+            SUSPECT
+        } else {
+            INDENT
+        };
         let name = shorten_middle(&row.name, name_columns.saturating_sub(row.offset.len()));
         let called = pad_right(&format!("{name}{}", row.offset), name_columns);
-        let line = format!("{INDENT}{called}{GAP}{}", row.place);
+        let line = format!("{indent}{called}{GAP}{}", row.place);
         push_line(out, line.trim_end());
     }
     let hidden = frames.len() - rows.len();

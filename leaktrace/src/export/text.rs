@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::report::{Report, Site, Verdict};
 
 use super::columns::{pad_right, wrap, wrap_pieces};
+use super::memory_text;
 use super::pairs_text;
 use super::sanitize::plain;
 use super::stack_text::push_stack;
@@ -45,8 +46,15 @@ fn push_header(out: &mut String, report: &Report) {
         "",
         &format!("pid {} ({comm}) after {after}, {kind}", report.pid),
     ));
-    if let Some(rss) = rss(report) {
-        out.push_str(&wrap("  rss   ", &rss));
+    let process = [
+        ("  rss   ", memory_text::resident(report)),
+        ("  else  ", memory_text::elsewhere(report)),
+        ("  limit ", memory_text::limits(report)),
+    ];
+    for (label, text) in process {
+        if let Some(text) = text {
+            out.push_str(&wrap(label, &text));
+        }
     }
     out.push_str(&wrap("  heap  ", &heap(report)));
     if let Some(mapped) = &report.mapped {
@@ -77,23 +85,6 @@ fn push_header(out: &mut String, report: &Report) {
     for notice in &report.notices {
         out.push_str(&wrap("  note  ", &plain(notice)));
     }
-}
-
-fn rss(report: &Report) -> Option<String> {
-    let process = &report.process;
-    let mut text = units::bytes(process.rss_bytes?);
-    if let Some(growth) = process.rss_growth_bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ", {} since the start", units::signed_bytes(growth));
-    }
-    if let Some(ratio) = process.explained_ratio {
-        let _ = write!(
-            text,
-            ", {:.0}% of it explained by what is live",
-            ratio * 100.0
-        );
-    }
-    Some(text)
 }
 
 fn heap(report: &Report) -> String {
@@ -174,7 +165,7 @@ fn push_sites(out: &mut String, report: &Report, style: Style) {
             h.id,
         );
         out.push_str(&wrap("      ", &plain(&site.reason)));
-        push_stack(out, &site.frames, site.truncated);
+        push_stack(out, &site.frames, site.suspect_frame, site.truncated);
     }
 }
 

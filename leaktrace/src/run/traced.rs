@@ -10,9 +10,9 @@ use leaktrace_common::call::Call;
 use super::attaching::attach_plan;
 use super::objects::{bridges_of, open_objects};
 use crate::allocators::{self, Detection, Pair};
-use crate::analysis::{Order, Tracker, Verdict};
-use crate::cli::TraceArgs;
-use crate::compose::{self, Material, PairReading};
+use crate::analysis::{MemoryTracker, Order, Tracker, Verdict};
+use crate::cli::{self, TraceArgs};
+use crate::compose::{self, GroupBy, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
 use crate::probes::{PlanOptions, Point, ProbePlan, Program, Step, plan};
 use crate::report::{ProbeLine, Report, TargetLine};
@@ -20,7 +20,8 @@ use crate::session::{AttachError, ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
 use crate::target::{
-    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, OBJECTS_CHANGED, Object, Process, TargetError,
+    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, MemoryUse, OBJECTS_CHANGED, Object, Process,
+    TargetError,
 };
 
 /// A process under trace.
@@ -35,6 +36,7 @@ pub(super) struct Traced {
     mappings: Arc<Mappings>,
     naming: ElfNaming,
     tracker: Tracker,
+    memory: MemoryTracker,
     rss_at_start_bytes: Option<u64>,
     latest: Snapshot,
     mappings_traced: bool,
@@ -95,6 +97,7 @@ impl Traced {
             mappings: Arc::new(mappings),
             naming,
             tracker: Tracker::new(),
+            memory: MemoryTracker::default(),
             rss_at_start_bytes: None,
             latest,
             mappings_traced: false,
@@ -260,6 +263,7 @@ impl Traced {
     pub(super) fn armed(&mut self) {
         self.rss_at_start_bytes = self.process.rss_bytes();
         self.stack_at_start = self.process.stack_start();
+        self.read_memory(Duration::ZERO);
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -384,7 +388,15 @@ impl Traced {
         let stack = self.process.stack_start();
         self.replaced |= stack.is_some() && stack != self.stack_at_start;
         self.tracker.observe(&self.latest);
+        self.read_memory(elapsed);
         Ok(())
+    }
+
+    /// What the process held last stays known when it has ended.
+    fn read_memory(&mut self, elapsed: Duration) {
+        if let Some(memory) = MemoryUse::of(&self.process) {
+            self.memory.observe(elapsed, memory);
+        }
     }
 
     /// Functions whose probes have not fired.
@@ -423,6 +435,8 @@ impl Traced {
             comm: self.process.comm(),
             snapshot: &self.latest,
             tracker: &self.tracker,
+            memory: &self.memory,
+            group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mappings_traced,
             main_thread_ended: self.process.main_thread_has_ended(),
@@ -431,5 +445,14 @@ impl Traced {
             replaced: self.replaced,
         };
         compose::report(&material, order, top, &mut self.naming)
+    }
+}
+
+const fn group_by(by: cli::GroupBy) -> GroupBy {
+    match by {
+        cli::GroupBy::Stack => GroupBy::Stack,
+        cli::GroupBy::Function => GroupBy::Function,
+        cli::GroupBy::Module => GroupBy::Module,
+        cli::GroupBy::Line => GroupBy::Line,
     }
 }

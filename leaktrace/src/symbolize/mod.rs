@@ -5,10 +5,12 @@ mod demangle;
 mod depth;
 mod elf;
 mod frame;
+mod suspect;
 mod truncation;
 
 pub use elf::ElfNaming;
 pub use frame::Frame;
+pub use suspect::suspect;
 
 use crate::target::Mappings;
 

@@ -3,6 +3,7 @@
 
 mod container;
 mod elf;
+mod limits;
 mod linker;
 mod links;
 mod mapping;
@@ -11,6 +12,7 @@ mod process;
 mod symbols;
 
 pub use container::Container;
+pub use limits::{Bound, BoundKind, MemoryUse};
 pub use linker::{LINKER_STATE, LINKER_STATE_OFFSET, OBJECTS_CHANGED};
 pub use links::{Door, Links};
 pub use mapping::{FileId, Mapping, Mappings};

@@ -336,7 +336,7 @@ fn thread_group(pid: u32) -> Option<u32> {
     field(&read(pid, "status").ok()?, "Tgid:")?.parse().ok()
 }
 
-fn read(pid: u32, file: &'static str) -> Result<String, TargetError> {
+pub(super) fn read(pid: u32, file: &'static str) -> Result<String, TargetError> {
     read_bytes(pid, file, MAX_PROC_BYTES).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -357,7 +357,7 @@ fn failure(pid: u32, file: &'static str, source: io::Error) -> TargetError {
 }
 
 /// Value of a line of /proc/PID/status.
-fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status
         .lines()
         .find_map(|line| line.strip_prefix(name))
