@@ -7,51 +7,104 @@ use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 use crate::call::Entry;
 use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
 use crate::scratch::{self, Scratch};
+use crate::walk::Start;
 use crate::{atomic, loss, unfinished, walk};
 
 /// Where a call comes from.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Caller {
-    /// Index of the site.
-    pub site: u32,
     /// Address behind the call instruction; 0 when it could not be read.
     pub return_address: u64,
+    /// Index of the site.
+    pub site: u32,
+    /// Always zero.
+    pub padding: u32,
 }
 
 /// Takes the stack of a call and finds its site, or makes it. A call that is not counted needs
 /// its return address alone.
 #[inline(always)]
 pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller {
-    if !counted {
-        return Caller {
-            site: SITE_NOT_COUNTED,
-            return_address: walk::return_address(entry),
-        };
+    let mut caller = Caller {
+        return_address: 0,
+        site: SITE_NOT_COUNTED,
+        padding: 0,
+    };
+    if counted {
+        // SAFETY: the function takes any numbers, and fills the place that it is given.
+        unsafe {
+            find_caller(
+                entry.stack_pointer,
+                entry.frame_pointer,
+                u64::from(process),
+                source as u64,
+                &raw mut caller,
+            );
+        }
+    } else {
+        caller.return_address = walk::return_address(entry.stack_pointer);
     }
+    caller
+}
+
+/// A function of its own with global linkage: the verifier looks at it once, and not once for each
+/// of the ways that lead here (a hundred, when debug messages are on: a million instructions). It
+/// therefore takes numbers and memory only.
+///
+/// # Safety
+///
+/// `caller` is null or points to a caller that may be written.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn find_caller(
+    stack_pointer: u64,
+    frame_pointer: u64,
+    process: u64,
+    source: u64,
+    caller: *mut Caller,
+) -> u64 {
+    if caller.is_null() {
+        return 0;
+    }
+    let start = Start {
+        stack_pointer,
+        frame_pointer,
+    };
+    let found = find(&start, process as u32, Source::from_number(source as u32));
+    // SAFETY: not null, so it is a caller that may be written.
+    unsafe { *caller = found };
+    0
+}
+
+#[inline(always)]
+fn find(start: &Start, process: u32, source: Source) -> Caller {
     let Some(area) = scratch::acquire() else {
         loss::count(process, Loss::ScratchBusy, 0);
         return Caller {
+            return_address: walk::return_address(start.stack_pointer),
             site: site_without_stack(process, source),
-            return_address: walk::return_address(entry),
+            padding: 0,
         };
     };
-    walk::begin(area, entry, process, source);
+    walk::begin(area, start, process, source);
     // SAFETY: the pointer is a live map value that this walk has taken.
     let return_address = unsafe { (*area).return_address };
     let site = match unfinished::postpone(area, process) {
         Some(site) => site,
-        None => of_stack(area, entry, process, source),
+        None => of_stack(area, start, process, source),
     };
     scratch::release(area);
     Caller {
-        site,
         return_address,
+        site,
+        padding: 0,
     }
 }
 
 #[inline(always)]
-fn of_stack(area: *mut Scratch, entry: &Entry, process: u32, source: Source) -> u32 {
-    walk::take(area, entry, process);
+fn of_stack(area: *mut Scratch, start: &Start, process: u32, source: Source) -> u32 {
+    walk::take(area, start, process);
     match unfinished::send(area) {
         Some(site) => site,
         None => find_or_store(area, process, source),

@@ -14,7 +14,6 @@ use leaktrace_common::mapping;
 use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
 use leaktrace_common::unwind::Registers;
 
-use crate::call::Entry;
 use crate::code;
 use crate::maps::{EH_FRAME, MAPPINGS, PROCESSES};
 use crate::process;
@@ -23,16 +22,24 @@ use crate::scratch::Scratch;
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
 
+/// Registers at the entry of the call.
+pub struct Start {
+    /// The return address is there.
+    pub stack_pointer: u64,
+    /// Frame pointer of the caller, if it keeps one.
+    pub frame_pointer: u64,
+}
+
 /// The word at the stack pointer, 0 when it cannot be read.
 #[inline(always)]
-pub fn return_address(entry: &Entry) -> u64 {
+pub fn return_address(stack_pointer: u64) -> u64 {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user(entry.stack_pointer as *const u64) }.unwrap_or(0)
+    unsafe { bpf_probe_read_user(stack_pointer as *const u64) }.unwrap_or(0)
 }
 
 /// Begins a stack without frames: what is known before the walk.
 #[inline(always)]
-pub fn begin(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
+pub fn begin(area: *mut Scratch, start: &Start, process: u32, source: Source) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
     walk.table = current_table(process);
@@ -45,22 +52,22 @@ pub fn begin(area: *mut Scratch, entry: &Entry, process: u32, source: Source) {
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
     walk.unknown_code = 0;
-    walk.return_address = window::word(&mut walk.window, entry.stack_pointer).unwrap_or(0);
+    walk.return_address = window::word(&mut walk.window, start.stack_pointer).unwrap_or(0);
     walk.registers = Registers {
         pc: walk.return_address,
-        sp: entry.stack_pointer.wrapping_add(8),
-        fp: entry.frame_pointer,
+        sp: start.stack_pointer.wrapping_add(8),
+        fp: start.frame_pointer,
         interrupted: 0,
     };
 }
 
 /// Fills the area's record with the stack of the call, as far as it could be followed.
 #[inline(always)]
-pub fn take(area: *mut Scratch, entry: &Entry, process: u32) {
+pub fn take(area: *mut Scratch, start: &Start, process: u32) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     if unsafe { (*area).return_address } != 0 {
         match EH_FRAME.load() {
-            0 => frame_pointer::walk(area, entry, process),
+            0 => frame_pointer::walk(area, start, process),
             _ => eh_frame::walk(area),
         }
     }

@@ -2,6 +2,7 @@
 
 use leaktrace_tests::{
     Frame, Held, Program, Report, Site, assert_nothing_lost, assert_sites_are_true, trace,
+    trace_with,
 };
 
 fn names<'a>(site: &Site<'a>) -> Vec<&'a str> {
@@ -117,6 +118,20 @@ fn new_is_no_frame_and_its_caller_has_a_readable_name() {
         assert!(names[1].starts_with("fill"), "{names:?}");
         assert!(names[2].starts_with("main"), "{names:?}");
     }
+}
+
+#[test]
+fn frame_pointers_alone_do_for_code_that_keeps_them() {
+    let options = ["--stacks", "frame-pointer"];
+    let traced = trace_with(&Program::c("chain.c"), &[], &options);
+    assert_eq!(traced.session.start["stacks"], "frame-pointer");
+    for (functions, addresses) in traced.truth.stacks() {
+        let site = site_of(&traced.report, &functions[0]);
+        let seen: Vec<_> = site.frames().iter().map(Frame::address).collect();
+        assert_eq!(seen[1..functions.len()], addresses[1..functions.len()]);
+    }
+    let traced = trace_with(&Program::cpp("names.cc"), &[], &options);
+    assert_sites_are_true(&traced.report, &traced.truth);
 }
 
 #[test]
