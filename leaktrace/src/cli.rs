@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use leaktrace_common::limits;
 
+use crate::analysis::Condition;
+
 use crate::allocators::Pair;
 
 /// Finds what grows in a live native process, without restarting it.
@@ -112,6 +114,15 @@ pub struct TraceArgs {
     #[arg(long = "pair", value_name = "SPEC", verbatim_doc_comment)]
     pub pairs: Vec<Pair>,
 
+    /// Say so when this holds: leak, rss>80% (of the tightest limit), rss>2GiB, growth>100MiB/h, or
+    /// 'growth>100MiB/h for 10m'; repeat it for several
+    #[arg(long, value_name = "CONDITION", value_parser = condition)]
+    pub alert: Vec<Condition>,
+
+    /// List the sites that allocate most often too, and how long their blocks live
+    #[arg(long)]
+    pub churn: bool,
+
     /// Exit with code 3 if at least one site was judged leaking
     #[arg(long)]
     pub fail_on_leak: bool,
@@ -206,6 +217,14 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("it has to be more than zero".to_owned()),
         positive => Ok(positive),
     }
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    Condition::parse(
+        text,
+        |text| size_bytes(text).ok(),
+        |text| positive_duration(text).ok(),
+    )
 }
 
 /// Bytes with an optional unit; k, M, G and their forms with iB or B are powers of 1024.

@@ -5,13 +5,14 @@ mod grouping;
 mod nothing_seen;
 mod pairs;
 mod process;
+mod watched;
 
 use std::collections::BTreeMap;
 
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{MemoryTracker, Order, Tracker};
+use crate::analysis::{Alert, MemoryTracker, Order, Tracker};
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming, suspect};
@@ -33,6 +34,10 @@ pub struct Material<'a> {
     pub snapshot: &'a Snapshot,
     /// The readings before it.
     pub tracker: &'a Tracker,
+    /// Conditions that hold.
+    pub alerts: &'a [Alert],
+    /// Whether the busiest sites are listed.
+    pub churn: bool,
     /// The memory of the whole process.
     pub memory: &'a MemoryTracker,
     /// What makes two sites one.
@@ -125,6 +130,11 @@ pub fn report(
         sites,
         site_count: live as u64,
         pairs: pairs::lines(material, order, top, naming),
+        churn: match material.churn {
+            true => watched::churn(material, top, naming),
+            false => Vec::new(),
+        },
+        alerts: watched::alerts(material.alerts),
         notices: notices(material),
     }
 }

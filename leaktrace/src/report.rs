@@ -114,6 +114,12 @@ pub struct Report {
     /// the sums above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<PairLine>,
+    /// Sites that allocate most often; only when asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub churn: Vec<ChurnSite>,
+    /// Conditions that hold, of those that were asked for; each a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<String>,
     /// Things that the reader should know to read the numbers right; each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
@@ -249,6 +255,29 @@ pub struct Site {
     /// Stacks that are merged here; 1 unless grouped.
     pub stacks: u64,
     /// The caller of the allocation function first.
+    pub frames: Vec<Frame>,
+}
+
+/// What passes through a call stack, on the average since the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChurnSite {
+    /// As in `sites`.
+    pub id: String,
+    /// As in `sites`.
+    pub source: &'static str,
+    /// Blocks allocated a second.
+    pub allocations_per_s: f64,
+    /// Bytes allocated a second.
+    pub bytes_per_s: f64,
+    /// Bytes freed as a share of those allocated.
+    pub freed_share: f64,
+    /// How long a byte lives on the average; absent where next to nothing is freed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mean_lifetime_s: Option<f64>,
+    /// As in `sites`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspect_frame: Option<usize>,
+    /// As in `sites`.
     pub frames: Vec<Frame>,
 }
 

@@ -249,6 +249,9 @@ impl Watch<'_> {
                 order(self.args.sort),
                 self.args.top,
             );
+            for alert in &report.alerts {
+                log::warn!("process {}: {alert}", report.pid);
+            }
             output.line(&Line::Report(report))?;
             if output.wants_stacks() {
                 whole.push(target.report(self.args, self.seq, is_final, order(self.args.sort), 0));

@@ -108,6 +108,25 @@ impl MemoryTracker {
         }
     }
 
+    /// The lowest of all limits.
+    pub fn tightest_limit_bytes(&self) -> Option<u64> {
+        let bounds = &self.latest.as_ref()?.bounds;
+        bounds.iter().map(|bound| bound.limit_bytes).min()
+    }
+
+    /// Slope of the resident set over the last so long, bytes a second; absent before so much was
+    /// seen.
+    pub fn rate_over(&self, lasting: Duration) -> Option<f64> {
+        let points = self.resident.points();
+        let (first, last) = (points.first()?, points.last()?);
+        let start_s = last.at_s - lasting.as_secs_f64();
+        if start_s < first.at_s || last.at_s <= start_s {
+            return None;
+        }
+        let window = Window::new(points, start_s, MAX_STEPS);
+        theil_sen(&window.live).map(|slope| slope.value / window.step_s)
+    }
+
     /// The bound that is reached first.
     pub fn time_left(&self) -> Option<TimeLeft> {
         let bounds = &self.latest.as_ref()?.bounds;

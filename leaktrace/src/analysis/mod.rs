@@ -1,5 +1,7 @@
 //! Snapshots → what grows. Pure: reads no clock, no file and no kernel map.
 
+mod alert;
+mod churn;
 mod cohorts;
 mod growth;
 mod memory;
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 
+pub use alert::{Alert, Alerts, Condition};
+pub use churn::Churn;
 pub use growth::Growth;
 pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
 pub use ranking::Order;
@@ -97,6 +101,16 @@ impl Tracker {
         count: usize,
     ) -> Vec<&'a SiteReading> {
         ranking::top(self, snapshot, order, count)
+    }
+
+    /// The sites that allocate most often, whether or not they hold something: `count` of them, all
+    /// for zero.
+    pub fn busiest<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        count: usize,
+    ) -> Vec<(&'a SiteReading, Churn)> {
+        churn::busiest(self, snapshot, count)
     }
 
     /// A cheap guess at the growth of a site, bytes per second; zero for one never observed.

@@ -146,6 +146,8 @@ pub(super) fn report() -> Report {
         sites: vec![leak, cut, mapping],
         site_count: 15,
         pairs: Vec::new(),
+        churn: Vec::new(),
+        alerts: Vec::new(),
         notices: Vec::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::report::{Report, Site, Verdict};
 
+use super::churn_text::push_churn;
 use super::columns::{pad_right, wrap, wrap_pieces};
 use super::memory_text;
 use super::pairs_text;
@@ -30,6 +31,7 @@ pub fn report(report: &Report, style: Style) -> String {
         push_unlisted(&mut out, report);
     }
     pairs_text::push_sites(&mut out, report);
+    push_churn(&mut out, report);
     out.push('\n');
     out
 }
@@ -81,6 +83,9 @@ fn push_header(out: &mut String, report: &Report) {
     if !lost.is_empty() {
         let lost = lost.join(",\n");
         out.push_str(&wrap_pieces("  lost  ", lost.lines()));
+    }
+    for alert in &report.alerts {
+        out.push_str(&wrap("  alert ", &plain(alert)));
     }
     for notice in &report.notices {
         out.push_str(&wrap("  note  ", &plain(notice)));

@@ -10,7 +10,7 @@ use leaktrace_common::call::Call;
 use super::attaching::attach_plan;
 use super::objects::{bridges_of, open_objects};
 use crate::allocators::{self, Detection, Pair};
-use crate::analysis::{MemoryTracker, Order, Tracker, Verdict};
+use crate::analysis::{Alert, Alerts, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
@@ -37,6 +37,8 @@ pub(super) struct Traced {
     naming: ElfNaming,
     tracker: Tracker,
     memory: MemoryTracker,
+    /// Made when the first report is.
+    alerts: Option<Alerts>,
     rss_at_start_bytes: Option<u64>,
     latest: Snapshot,
     mappings_traced: bool,
@@ -98,6 +100,7 @@ impl Traced {
             naming,
             tracker: Tracker::new(),
             memory: MemoryTracker::default(),
+            alerts: None,
             rss_at_start_bytes: None,
             latest,
             mappings_traced: false,
@@ -418,6 +421,24 @@ impl Traced {
         sites.any(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
     }
 
+    fn check_alerts(&mut self, args: &TraceArgs) -> Vec<Alert> {
+        let alerts = self
+            .alerts
+            .get_or_insert_with(|| Alerts::new(args.alert.clone()));
+        let leaks: Vec<u64> = match alerts.wants_leaks() {
+            true => self
+                .latest
+                .sites
+                .iter()
+                .filter(|site| site.totals.live_count > 0)
+                .filter(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
+                .map(|site| site.stack.id)
+                .collect(),
+            false => Vec::new(),
+        };
+        alerts.check(&self.memory, &leaks)
+    }
+
     /// A report of the latest reading that lists `top` sites (0: all).
     pub(super) fn report(
         &mut self,
@@ -427,6 +448,7 @@ impl Traced {
         order: Order,
         top: usize,
     ) -> Report {
+        let alerts = self.check_alerts(args);
         let material = Material {
             pairs: &self.pairs,
             seq,
@@ -435,6 +457,8 @@ impl Traced {
             comm: self.process.comm(),
             snapshot: &self.latest,
             tracker: &self.tracker,
+            alerts: &alerts,
+            churn: args.churn,
             memory: &self.memory,
             group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
