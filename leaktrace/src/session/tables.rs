@@ -19,6 +19,12 @@ use super::syscall::{bpf, bpf_fd, no_attributes};
 use crate::target::{FileId, Mapping, Object, Segments};
 use crate::unwind::{Built, identity};
 
+/// Inner maps that are made before they are needed.
+const SPARE_SHARDS: u32 = 2;
+
+/// Inner maps that are entered into the outer one at once; each needs a descriptor meanwhile.
+const SHARDS_AT_ONCE: usize = 128;
+
 const SHARD_BYTES: usize = SHARD_CHUNKS as usize * CHUNK_BYTES;
 
 /// Why a table could not be put in place.
@@ -183,25 +189,53 @@ impl Tables {
         Ok(())
     }
 
-    /// Makes room for chunks below `end`.
+    /// Makes room for chunks below `end`, and for a few more: new inner maps cost time.
     fn reserve(&mut self, end: u32) -> Result<(), TableError> {
+        let there = self.shards.len() as u32;
         let needed = end.div_ceil(SHARD_CHUNKS);
         if needed > MAX_SHARDS {
             return Err(TableError::Full);
         }
-        while (self.shards.len() as u64) < u64::from(needed) {
-            let (fd, shard) = Shard::create().map_err(TableError::Refused)?;
-            // The outer map keeps the inner one alive: a descriptor for each would be too many.
-            self.publish(&fd).map_err(TableError::Refused)?;
-            self.shards.push(shard);
+        if needed <= there {
+            return Ok(());
+        }
+        let numbers: Vec<u32> = (there..(needed + SPARE_SHARDS).min(MAX_SHARDS)).collect();
+        for numbers in numbers.chunks(SHARDS_AT_ONCE) {
+            let new: io::Result<Vec<_>> = numbers.iter().map(|_| Shard::create()).collect();
+            let new = new.map_err(TableError::Refused)?;
+            // The outer map keeps the inner ones alive without their descriptors.
+            let (fds, shards): (Vec<_>, Vec<_>) = new.into_iter().unzip();
+            self.publish(numbers, &fds).map_err(TableError::Refused)?;
+            self.shards.extend(shards);
         }
         Ok(())
     }
 
-    /// Enters an inner map into the outer one.
-    fn publish(&self, shard: &OwnedFd) -> io::Result<()> {
-        let number = u32::try_from(self.shards.len()).map_err(io::Error::other)?;
-        let fd = shard.as_raw_fd().cast_unsigned();
+    /// Enters inner maps into the outer one, all at once: each such call waits until no program
+    /// runs that could use what was there before, some 10 ms.
+    fn publish(&self, keys: &[u32], shards: &[OwnedFd]) -> io::Result<()> {
+        let fds: Vec<u32> = shards
+            .iter()
+            .map(|fd| fd.as_raw_fd().cast_unsigned())
+            .collect();
+        let mut attributes = no_attributes();
+        // SAFETY: writing one variant of a union of integer structs.
+        let batch = unsafe { &mut attributes.batch };
+        batch.map_fd = self.outer.as_raw_fd().cast_unsigned();
+        batch.keys = keys.as_ptr() as u64;
+        batch.values = fds.as_ptr() as u64;
+        batch.count = keys.len() as u32;
+        match bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attributes) {
+            Ok(_) => Ok(()),
+            // Kernels that do not know this for maps of maps.
+            Err(_) => keys
+                .iter()
+                .zip(&fds)
+                .try_for_each(|(key, fd)| self.publish_one(*key, *fd)),
+        }
+    }
+
+    fn publish_one(&self, number: u32, fd: u32) -> io::Result<()> {
         let mut attributes = no_attributes();
         // SAFETY: writing one variant of a union of integer structs.
         let update = unsafe { &mut attributes.__bindgen_anon_2 };
