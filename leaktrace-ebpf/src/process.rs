@@ -121,17 +121,19 @@ pub fn forked(ctx: &RawTracePointContext) {
     };
     // SAFETY: both pointers are live map values; nobody else knows the new entry yet.
     unsafe {
-        (*state).tgid = child_tgid;
         (*state).trampoline = (*old).trampoline;
         (*state).program_start = (*old).program_start;
         (*state).program_end = (*old).program_end;
         (*state).bridges_start = (*old).bridges_start;
         (*state).bridges_end = (*old).bridges_end;
+        (*state).linker_state = (*old).linker_state;
         (*state).first = child;
         (*state).present = child;
         (*state).probes_of = child;
         (*state).code_of = (*old).code_of;
         (*state).parent = parent;
+        // Last: user space takes the entry as filled when it has an id.
+        core::ptr::write_volatile(&raw mut (*state).tgid, child_tgid);
     }
     enter(child_tgid, child, parent);
 }
@@ -163,12 +165,13 @@ pub fn executed(ctx: &RawTracePointContext) {
     let first = if old_tgid == tgid { old_first } else { index };
     // SAFETY: the pointer is a live map value; nobody else knows the new entry yet.
     unsafe {
-        (*state).tgid = tgid;
         (*state).first = first;
         (*state).present = index;
         (*state).probes_of = index;
         (*state).code_of = index;
         (*state).parent = before;
+        // Last: user space takes the entry as filled when it has an id.
+        core::ptr::write_volatile(&raw mut (*state).tgid, tgid);
     }
     if first != index {
         set_present(first, index);

@@ -44,9 +44,21 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct TraceArgs {
     /// Process to trace; repeat it for several
-    #[arg(short, long = "pid", value_name = "PID", required = true,
-          value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long = "pid", value_name = "PID", required_unless_present = "command",
+          conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
+
+    /// Start this command and trace it from its first allocation; its exit code becomes leaktrace's
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+
+    /// Trace children of the process too, each with reports of its own
+    #[arg(long)]
+    pub follow_forks: bool,
+
+    /// Let the command run as root although leaktrace was started through sudo
+    #[arg(long, requires = "command")]
+    pub as_root: bool,
 
     /// Time between reports (500ms, 10s, 1h)
     #[arg(short, long, value_name = "DURATION", default_value = "10s", value_parser = positive_duration)]

@@ -30,6 +30,10 @@ pub struct Material<'a> {
     pub pid: u32,
     /// Name of the process.
     pub comm: &'a str,
+    /// Which of the process's programs it is, from 1.
+    pub epoch: u32,
+    /// Process that it was forked from under trace.
+    pub parent_pid: Option<u32>,
     /// The reading.
     pub snapshot: &'a Snapshot,
     /// The readings before it.
@@ -54,8 +58,6 @@ pub struct Material<'a> {
     pub naming_failures: u64,
     /// The pairs of functions that the user has named.
     pub pairs: &'a [PairReading],
-    /// Whether the process has executed another program since the start.
-    pub replaced: bool,
 }
 
 /// Makes a report that lists `top` sites (0: all).
@@ -99,6 +101,8 @@ pub fn report(
         elapsed_s: snapshot.elapsed.as_secs_f64(),
         pid: material.pid,
         comm: material.comm.to_owned(),
+        parent_pid: material.parent_pid,
+        epoch: (material.epoch > 1).then_some(material.epoch),
         process: process::line(
             material,
             heap.live_bytes + mapped.live_bytes.saturating_sub(snapshot.reserved_bytes),
@@ -227,13 +231,6 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         ));
     } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.filtered) {
         notices.push(notice);
-    }
-    if material.replaced {
-        notices.push(
-            "the process has executed another program: what the old one held is gone, and still \
-             counted here; start leaktrace again"
-                .to_owned(),
-        );
     }
     if material.main_thread_ended {
         notices.push(

@@ -25,8 +25,7 @@ fn main() -> ExitCode {
         Cli::command().error(ErrorKind::TooManyValues, many).exit();
     }
     match run::trace(&cli.trace) {
-        Ok(Outcome::LeakFound) if cli.trace.fail_on_leak => ExitCode::from(LEAK_FOUND),
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(outcome) => exit_code(outcome, cli.trace.fail_on_leak),
         // Whoever read the output has gone (`| head`): nobody is left to tell anything.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -35,6 +34,15 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "leaktrace: {}", plain(&line));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A leak that was asked for comes before the code of a command that went well, but not before that
+/// of one that failed.
+fn exit_code(outcome: Outcome, fail_on_leak: bool) -> ExitCode {
+    match outcome.command.unwrap_or(0) {
+        0 if fail_on_leak && outcome.leak_found => ExitCode::from(LEAK_FOUND),
+        code => ExitCode::from(code),
     }
 }
 

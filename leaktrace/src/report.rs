@@ -17,6 +17,8 @@ pub use crate::target::Container;
 pub enum Line {
     /// All probes are attached and armed.
     Start(Start),
+    /// A process was forked, or executes another program, under trace.
+    Target(NewTarget),
     /// What one process holds now.
     Report(Report),
     /// The session is over.
@@ -38,6 +40,19 @@ pub struct Start {
     pub unwind_table_bytes: u64,
 }
 
+/// What is traced from now on too.
+#[derive(Clone, Debug, Serialize)]
+pub struct NewTarget {
+    /// `fork` or `exec`.
+    pub event: &'static str,
+    /// The process.
+    #[serde(flatten)]
+    pub target: TargetLine,
+    /// Its probes; those that a forked child has from its parent are not repeated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<ProbeLine>,
+}
+
 /// A traced process.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetLine {
@@ -51,6 +66,12 @@ pub struct TargetLine {
     /// The container that the process is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// Process that it was forked from under trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_pid: Option<u32>,
+    /// Which of its programs it runs, from 2 on: an exec starts the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
 }
 
 /// A probe.
@@ -85,6 +106,13 @@ pub struct Report {
     pub pid: u32,
     /// Name of the process's main thread.
     pub comm: String,
+    /// Process that it was forked from under trace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_pid: Option<u32>,
+    /// Which of its programs this is about, from 2 on: an exec starts the next. What it held
+    /// before went with the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
     /// The whole process.
     pub process: ProcessLine,
     /// What bounds its memory.
@@ -353,6 +381,10 @@ pub struct End {
     /// Signal that killed the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// Whether the kernel killed it because memory was out (the cgroup's or the machine's);
+    /// absent when nothing says so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
 }
 
 /// Why a session ended.

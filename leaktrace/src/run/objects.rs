@@ -1,9 +1,8 @@
-//! Opens the objects behind a process's mappings, and finds the ways out of `operator new` in them.
+//! Finds the ways out of `operator new` in the objects of a process.
 
 use leaktrace_common::stack::Bridge;
 
-use crate::symbolize::ElfNaming;
-use crate::target::{FileId, Mappings, Object, Process};
+use crate::target::{Mappings, Object};
 use crate::unwind::{OPERATORS, bridges};
 
 /// The ways out of `operator new` and its like in an object, by address in the process. None for
@@ -39,26 +38,4 @@ pub(super) fn bridges_of(object: &Object, mappings: &Mappings) -> Vec<(u64, Brid
         .into_iter()
         .filter_map(|(address, bridge)| Some((avma(address)?, bridge)))
         .collect()
-}
-
-/// Opens every object that has code in the process, once, and holds it: for the allocators now,
-/// for names later, also when the process or the file is gone by then.
-pub(super) fn open_objects(process: &Process, mappings: &Mappings) -> (Vec<Object>, ElfNaming) {
-    let mut naming = ElfNaming::new();
-    let mut opened: Vec<FileId> = Vec::new();
-    let mut objects = Vec::new();
-    for mapping in mappings.executable() {
-        let Some(id) = mapping.file.filter(|id| !opened.contains(id)) else {
-            continue;
-        };
-        opened.push(id);
-        match Object::open(process, mapping) {
-            Ok(object) => {
-                naming.hold(object.clone());
-                objects.push(object);
-            }
-            Err(error) => log::info!("left out: {error}"),
-        }
-    }
-    (objects, naming)
 }

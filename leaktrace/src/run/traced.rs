@@ -1,49 +1,57 @@
-//! One traced process: its objects, its probes, its readings, its reports.
+//! One traced process in one epoch, from one exec to the next: its objects, its probes, its
+//! readings, its reports.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use leaktrace_common::call::Call;
 
-use super::attaching::attach_plan;
-use super::objects::{bridges_of, open_objects};
-use crate::allocators::{self, Detection, Pair};
+use crate::allocators::{self, Pair};
 use crate::analysis::{Alert, Alerts, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
-use crate::probes::{PlanOptions, Point, ProbePlan, Program, Step, plan};
+use crate::probes::{ProbePlan, Step};
 use crate::report::{ProbeLine, Report, TargetLine};
-use crate::session::{AttachError, ExitStatus, Session};
+use crate::session::{ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{
-    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, MemoryUse, OBJECTS_CHANGED, Object, Process,
-    TargetError,
-};
+use crate::target::{Mappings, MemoryUse, Object, Process};
 
 /// A process under trace.
 pub(super) struct Traced {
-    process: Process,
-    objects: Vec<Object>,
-    detection: Detection,
-    pairs: Vec<PairReading>,
-    specs: Vec<Pair>,
-    plan: ProbePlan,
-    index: u16,
-    mappings: Arc<Mappings>,
-    naming: ElfNaming,
-    tracker: Tracker,
-    memory: MemoryTracker,
+    pub(super) pid: u32,
+    pub(super) comm: String,
+    pub(super) exe: Option<PathBuf>,
+    /// Absent when it had ended before it could be looked at.
+    pub(super) process: Option<Process>,
+    pub(super) index: u16,
+    /// Process that it was forked from under trace.
+    pub(super) parent: Option<u32>,
+    /// 1 for the program that it ran when the session began (or that its parent ran), one more
+    /// after each exec.
+    pub(super) epoch: u32,
+    pub(super) objects: Vec<Object>,
+    /// Of the objects, those whose functions have been looked for.
+    pub(super) objects_planned: usize,
+    pub(super) pairs: Vec<PairReading>,
+    /// The pairs as the user named them.
+    pub(super) specs: Vec<Pair>,
+    pub(super) plan: ProbePlan,
+    pub(super) mappings: Arc<Mappings>,
+    pub(super) tracker: Tracker,
+    pub(super) memory: MemoryTracker,
     /// Made when the first report is.
-    alerts: Option<Alerts>,
-    rss_at_start_bytes: Option<u64>,
-    latest: Snapshot,
-    mappings_traced: bool,
-    stack_at_start: Option<u64>,
-    replaced: bool,
+    pub(super) alerts: Option<Alerts>,
+    pub(super) rss_at_start_bytes: Option<u64>,
+    pub(super) latest: Snapshot,
+    pub(super) mmap: bool,
+    /// When the program was executed whose allocator has not been found yet.
+    pub(super) waiting_since: Option<Instant>,
+    /// Its last report is written.
+    pub(super) reported: bool,
 }
 
 /// Looks at every target before anything is loaded, so that a wrong pid costs nothing.
@@ -51,208 +59,91 @@ pub(super) struct Traced {
 /// # Errors
 ///
 /// When one of them cannot be traced.
-pub(super) fn open_all(pids: &[u32], pairs: &[Pair]) -> anyhow::Result<Vec<Traced>> {
+pub(super) fn open_all(
+    pids: &[u32],
+    mmap: bool,
+    pairs: &[Pair],
+    naming: &mut ElfNaming,
+) -> anyhow::Result<Vec<Traced>> {
     let mut wanted: Vec<u32> = pids.to_vec();
     let mut seen = std::collections::HashSet::new();
     wanted.retain(|pid| seen.insert(*pid));
     wanted
         .into_iter()
-        .map(|pid| Traced::open(pid, pairs))
+        .map(|pid| Traced::open(pid, mmap, pairs, naming))
         .collect()
 }
 
 impl Traced {
-    fn open(pid: u32, pairs: &[Pair]) -> anyhow::Result<Self> {
+    fn open(pid: u32, mmap: bool, pairs: &[Pair], naming: &mut ElfNaming) -> anyhow::Result<Self> {
         let process = Process::open(pid)?;
         let refuse = |hazard: String| anyhow::anyhow!("cannot attach to process {pid}: {hazard}");
-        if let Some(kernel) = KernelVersion::running()
-            && let Some(hazard) =
-                uretprobe_hazard(kernel, process.seccomp_mode(), process.has_shadow_stack())
-        {
+        if let Some(hazard) = hazard(&process) {
             return Err(refuse(hazard));
         }
         let mappings = process.mappings()?;
-        let (objects, naming) = open_objects(&process, &mappings);
-        let detection = allocators::find(&objects, pairs)
+        let mut traced = Self::of_process(Some(process), pid, mmap, pairs);
+        traced.open_objects(&mappings, naming);
+        traced.mappings = Arc::new(mappings);
+        let detection = allocators::find(&traced.objects, pairs)
             .map_err(|none| anyhow::anyhow!("{}", none.message(pid)))?;
         if let Some(missing) = allocators::missing_of_pairs(&detection, pairs) {
             anyhow::bail!("cannot follow a pair in process {pid}: {missing}");
         }
-        let latest = Snapshot {
-            elapsed: Duration::ZERO,
-            sites: Vec::new(),
-            unmatched_frees: 0,
-            reserved_bytes: 0,
-            losses: Losses::default(),
-            unwind_table_bytes: 0,
-            rss_bytes: None,
-            mappings: Arc::new(mappings.clone()),
-        };
-        Ok(Self {
+        for skipped in &detection.skipped {
+            log::info!("{}: {}", skipped.path.display(), skipped.reason);
+        }
+        Ok(traced)
+    }
+
+    /// A process of which nothing is known yet but that it is there.
+    pub(super) fn of_process(
+        process: Option<Process>,
+        pid: u32,
+        mmap: bool,
+        pairs: &[Pair],
+    ) -> Self {
+        let mappings = Arc::new(Mappings::default());
+        Self {
+            pid,
+            comm: process
+                .as_ref()
+                .map(|process| process.comm().to_owned())
+                .unwrap_or_default(),
+            exe: process.as_ref().and_then(|process| process.exe().cloned()),
             process,
-            objects,
-            detection,
+            index: 0,
+            parent: None,
+            epoch: 1,
+            objects: Vec::new(),
+            objects_planned: 0,
             pairs: pairs.iter().map(PairReading::of).collect(),
             specs: pairs.to_vec(),
             plan: ProbePlan::default(),
-            index: 0,
-            mappings: Arc::new(mappings),
-            naming,
+            mappings: Arc::clone(&mappings),
             tracker: Tracker::new(),
             memory: MemoryTracker::default(),
             alerts: None,
             rss_at_start_bytes: None,
-            latest,
-            mappings_traced: false,
-            stack_at_start: None,
-            replaced: false,
-        })
-    }
-
-    /// Plans the probes and attaches them, frees first.
-    ///
-    /// # Errors
-    ///
-    /// When the process ended meanwhile or the kernel refuses a probe.
-    pub(super) fn attach(&mut self, session: &mut Session, mmap: bool) -> anyhow::Result<()> {
-        let pid = self.process.pid();
-        self.mappings_traced = mmap;
-        self.index = session.add_process(pid, self.program_code(), &self.mappings)?;
-        self.request_tables(session);
-        if !session.walks_by_eh_frame() {
-            let bridges: Vec<_> = self
-                .objects
-                .iter()
-                .flat_map(|object| bridges_of(object, &self.mappings))
-                .collect();
-            session.add_bridges(self.index, &bridges)?;
-        }
-        let detection = std::mem::take(&mut self.detection);
-        for skipped in &detection.skipped {
-            log::info!("{}: {}", skipped.path.display(), skipped.reason);
-        }
-        self.attach_objects(session, &detection)?;
-        self.watch_linker(session);
-        // The kernel attaches to a process that has just ended as well, and nothing would follow.
-        if self.process.has_exited() {
-            anyhow::bail!(TargetError::Exited { pid });
-        }
-        Ok(())
-    }
-
-    /// Asks for the unwind tables of all objects, those first that allocations are most likely to
-    /// come from: the program, then who hands out blocks, then the rest, small ones first.
-    fn request_tables(&self, session: &mut Session) {
-        let mut objects: Vec<(usize, &Object)> = self.objects.iter().enumerate().collect();
-        let allocates = |index: usize| {
-            self.plan
-                .functions()
-                .any(|function| function.object == index)
-        };
-        let exe = self.process.exe();
-        objects.sort_by_key(|(index, object)| {
-            let is_program = exe.is_some_and(|exe| exe == object.path());
-            (!is_program, !allocates(*index), object.size_bytes())
-        });
-        for (_, object) in objects {
-            session.request_table(object);
-        }
-    }
-
-    /// Has the process tell when it loads objects. Without that they are noticed only when stacks
-    /// lead into them.
-    fn watch_linker(&self, session: &mut Session) {
-        let linker = self.process.linker(&self.mappings);
-        let object = self
-            .objects
-            .iter()
-            .find(|object| Some(object.file_id()) == linker);
-        let Some(object) = object else { return };
-        let functions = object.functions(&[OBJECTS_CHANGED]).unwrap_or_default();
-        let points: Vec<Point> = functions
-            .iter()
-            .map(|function| Point {
-                file_offset: function.file_offset,
-                cookie: Call::of_linker(self.index).to_cookie(),
-            })
-            .collect();
-        if points.is_empty() {
-            return;
-        }
-        let linked = self
-            .mappings
-            .executable()
-            .find(|mapping| mapping.file == linker);
-        if let Ok(Some(svma)) = object.data(LINKER_STATE)
-            && let Ok(segments) = object.segments()
-            && let Some(bias) = linked.and_then(|mapping| segments.bias(mapping))
-        {
-            let address = bias.wrapping_add(svma + LINKER_STATE_OFFSET);
-            session.set_linker_state(self.index, address);
-        }
-        let path = object.open_path();
-        if let Err(error) = session.attach(Program::CodeMapped, &path, self.pid(), &points) {
-            log::info!(
-                "process {} does not tell when it loads objects: {error}",
-                self.pid()
-            );
-        }
-    }
-
-    /// Plans the probes of what was detected, and attaches them.
-    ///
-    /// # Errors
-    ///
-    /// When the process ended meanwhile or the kernel refuses every probe.
-    fn attach_objects(
-        &mut self,
-        session: &mut Session,
-        detection: &Detection,
-    ) -> anyhow::Result<()> {
-        let pid = self.pid();
-        let numbers = self.plan.probes.iter().map(|probe| probe.call.function + 1);
-        let options = PlanOptions {
-            mmap: self.mappings_traced,
-            first_function: numbers.max().unwrap_or(0),
-        };
-        let objects = &self.objects;
-        let mut plan = plan(self.index, detection, options, |object, offset, length| {
-            let object = objects.get(object)?;
-            object.code(offset, length).ok()
-        });
-        attach_plan(&mut plan, |group, points| {
-            let Some(object) = objects.get(group.object) else {
-                return Ok(());
-            };
-            session.attach(group.program, &object.open_path(), pid, points)
-        })
-        .map_err(|error| match error {
-            AttachError::ProcessExited => anyhow::anyhow!(TargetError::Exited { pid }),
-            AttachError::Refused(reason) => anyhow::anyhow!(
-                "cannot attach to process {pid}: the kernel refused every probe: {reason}; \
-                 `leaktrace doctor` says what is missing",
-            ),
-        })?;
-        self.plan.probes.extend(plan.probes);
-        self.plan.unprobed.extend(plan.unprobed);
-        Ok(())
-    }
-
-    /// Attaches what the objects from this one on need, which came while the process was traced.
-    fn attach_new_objects(&mut self, session: &mut Session, first: usize) {
-        let Ok(mut detection) = allocators::find(&self.objects, &self.specs) else {
-            return;
-        };
-        detection.functions.retain(|found| found.object >= first);
-        detection.unfollowed.retain(|found| found.object >= first);
-        if let Err(error) = self.attach_objects(session, &detection) {
-            log::warn!("{error:#}");
+            latest: Snapshot {
+                elapsed: Duration::ZERO,
+                sites: Vec::new(),
+                unmatched_frees: 0,
+                reserved_bytes: 0,
+                losses: Losses::default(),
+                unwind_table_bytes: 0,
+                rss_bytes: None,
+                mappings,
+            },
+            mmap,
+            waiting_since: None,
+            reported: false,
         }
     }
 
     /// Addresses of the main program's code.
-    fn program_code(&self) -> Option<std::ops::Range<u64>> {
-        let exe = self.process.exe()?;
+    pub(super) fn program_code(&self) -> Option<std::ops::Range<u64>> {
+        let exe = self.exe.as_ref()?;
         let mut code = self
             .mappings
             .executable()
@@ -264,32 +155,41 @@ impl Traced {
 
     /// Notes where the process stands when counting begins.
     pub(super) fn armed(&mut self) {
-        self.rss_at_start_bytes = self.process.rss_bytes();
-        self.stack_at_start = self.process.stack_start();
+        self.rss_at_start_bytes = self.rss_bytes();
         self.read_memory(Duration::ZERO);
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.process.pid()
+        self.pid
     }
 
-    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
-        self.process.pidfd()
+    /// Readable once the process has ended; absent when it had before it could be opened.
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(Process::pidfd)
     }
 
     pub(super) fn exit_status(&self, session: &Session) -> Option<ExitStatus> {
         session.exit_status(self.index)
     }
 
+    fn rss_bytes(&self) -> Option<u64> {
+        self.process.as_ref().and_then(Process::rss_bytes)
+    }
+
     pub(super) fn line(&self) -> TargetLine {
         TargetLine {
-            pid: self.pid(),
-            comm: self.process.comm().to_owned(),
+            pid: self.pid,
+            comm: self.comm.clone(),
             exe: self
-                .process
-                .exe()
+                .exe
+                .as_ref()
                 .map(|exe| exe.to_string_lossy().into_owned()),
-            container: self.process.container().cloned(),
+            container: self
+                .process
+                .as_ref()
+                .and_then(|process| process.container().cloned()),
+            parent_pid: self.parent,
+            epoch: (self.epoch > 1).then_some(self.epoch),
         }
     }
 
@@ -299,7 +199,7 @@ impl Traced {
             object.map(|object| object.path().to_string_lossy().into_owned())
         };
         let unprobed = self.plan.unprobed.iter().map(|unprobed| ProbeLine {
-            pid: self.pid(),
+            pid: self.pid,
             object: path(unprobed.object).unwrap_or_default(),
             function: unprobed.function.to_owned(),
             offset: 0,
@@ -309,7 +209,7 @@ impl Traced {
         self.plan
             .functions()
             .map(|probe| ProbeLine {
-                pid: self.pid(),
+                pid: self.pid,
                 object: path(probe.object).unwrap_or_default(),
                 function: probe.function.to_owned(),
                 offset: probe.offset,
@@ -321,45 +221,51 @@ impl Traced {
             .collect()
     }
 
-    /// Takes note of new code, and of what is mapped no more after events were lost.
-    pub(super) fn follow_mappings(&mut self, session: &mut Session, events_lost: bool) {
+    /// Takes note of new code, attaches to the allocators in it, and takes note of what is mapped
+    /// no more after events were lost.
+    pub(super) fn follow_mappings(
+        &mut self,
+        session: &mut Session,
+        naming: &mut ElfNaming,
+        events_lost: bool,
+    ) {
         if !events_lost && !session.mappings_are_old(self.index) {
             return;
         }
-        // A process that has just ended keeps the mappings that were known.
-        let Ok(now) = self.process.mappings() else {
+        let Some(now) = self.mappings_now() else {
             return;
         };
         if events_lost {
             session.reconcile_mapped(self.index, &now);
         }
-        let first_new = self.objects.len();
-        for mapping in now.executable() {
-            if mapping.file.is_some_and(|id| !self.naming.holds(id))
-                && let Ok(object) = Object::open(&self.process, mapping)
-            {
-                session.request_table(&object);
-                if !session.walks_by_eh_frame()
-                    && let Err(error) = session.add_bridges(self.index, &bridges_of(&object, &now))
-                {
-                    log::warn!("process {}: {error:#}", self.pid());
-                }
-                self.naming.hold(object.clone());
-                self.objects.push(object);
-            }
+        self.take_mappings(&now, session, naming);
+        if let Err(error) = self.attach_new_objects(session) {
+            log::warn!("{error:#}");
         }
-        if self.objects.len() > first_new {
-            self.attach_new_objects(session, first_new);
-        }
-        if let Err(error) = session.set_mappings(self.index, &now) {
+    }
+
+    /// What the process maps; absent when it has just ended.
+    pub(super) fn mappings_now(&self) -> Option<Mappings> {
+        self.process.as_ref()?.mappings().ok()
+    }
+
+    /// Opens what is new in the mappings, and gives them to the stack walk.
+    pub(super) fn take_mappings(
+        &mut self,
+        now: &Mappings,
+        session: &mut Session,
+        naming: &mut ElfNaming,
+    ) {
+        self.open_objects(now, naming);
+        let mut known = (*self.mappings).clone();
+        known.remember(now);
+        self.mappings = Arc::new(known);
+        if let Err(error) = session.describe_code(self.index, self.program_code(), now) {
             log::warn!(
                 "failed to update the mappings of process {}: {error:#}",
-                self.pid()
+                self.pid
             );
         }
-        let mut known = (*self.mappings).clone();
-        known.remember(&now);
-        self.mappings = Arc::new(known);
     }
 
     /// Takes a reading.
@@ -377,19 +283,17 @@ impl Traced {
             elapsed,
             sites: session
                 .sites(self.index, older)
-                .with_context(|| format!("failed to read what process {} holds", self.pid()))?,
+                .with_context(|| format!("failed to read what process {} holds", self.pid))?,
             unmatched_frees: session.unmatched_frees(self.index),
             reserved_bytes: session.reserved_bytes(self.index),
             losses: session.losses(self.index),
             unwind_table_bytes: session.unwind_table_bytes(),
-            rss_bytes: self.process.rss_bytes(),
+            rss_bytes: self.rss_bytes(),
             mappings: Arc::clone(&self.mappings),
         };
         for (number, pair) in (0..).zip(&mut self.pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
-        let stack = self.process.stack_start();
-        self.replaced |= stack.is_some() && stack != self.stack_at_start;
         self.tracker.observe(&self.latest);
         self.read_memory(elapsed);
         Ok(())
@@ -397,7 +301,8 @@ impl Traced {
 
     /// What the process held last stays known when it has ended.
     fn read_memory(&mut self, elapsed: Duration) {
-        if let Some(memory) = MemoryUse::of(&self.process) {
+        let memory = self.process.as_ref().and_then(MemoryUse::of);
+        if let Some(memory) = memory {
             self.memory.observe(elapsed, memory);
         }
     }
@@ -443,6 +348,7 @@ impl Traced {
     pub(super) fn report(
         &mut self,
         args: &TraceArgs,
+        naming: &mut ElfNaming,
         seq: u64,
         is_final: bool,
         order: Order,
@@ -453,8 +359,10 @@ impl Traced {
             pairs: &self.pairs,
             seq,
             is_final,
-            pid: self.process.pid(),
-            comm: self.process.comm(),
+            pid: self.pid,
+            comm: &self.comm,
+            epoch: self.epoch,
+            parent_pid: self.parent,
             snapshot: &self.latest,
             tracker: &self.tracker,
             alerts: &alerts,
@@ -462,13 +370,15 @@ impl Traced {
             memory: &self.memory,
             group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
-            mappings_traced: self.mappings_traced,
-            main_thread_ended: self.process.main_thread_has_ended(),
+            mappings_traced: self.mmap,
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
-            naming_failures: self.naming.failures(),
-            replaced: self.replaced,
+            main_thread_ended: self
+                .process
+                .as_ref()
+                .is_some_and(Process::main_thread_has_ended),
+            naming_failures: naming.failures(),
         };
-        compose::report(&material, order, top, &mut self.naming)
+        compose::report(&material, order, top, naming)
     }
 }
 
@@ -479,4 +389,10 @@ const fn group_by(by: cli::GroupBy) -> GroupBy {
         cli::GroupBy::Module => GroupBy::Module,
         cli::GroupBy::Line => GroupBy::Line,
     }
+}
+
+/// Why return probes would harm the process, if they would.
+pub(super) fn hazard(process: &Process) -> Option<String> {
+    let kernel = KernelVersion::running()?;
+    uretprobe_hazard(kernel, process.seccomp_mode(), process.has_shadow_stack())
 }

@@ -9,8 +9,10 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope
 use aya::programs::{ProgramError, UProbe};
 
 use super::Session;
+use super::inherited::Place;
 use super::multi::{self, Points};
 use crate::probes::{Point, Program, Role};
+use crate::target::FileId;
 
 /// The programs that a plan can ask for.
 pub(super) const PROGRAMS: [Program; 7] = [
@@ -47,6 +49,17 @@ pub enum AttachError {
     Refused(String),
 }
 
+/// The object that probes are put into.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbedObject<'a> {
+    /// Leads to it, also after its file was replaced.
+    pub path: &'a str,
+    /// Its identity.
+    pub file: FileId,
+    /// Process whose hits count.
+    pub pid: u32,
+}
+
 /// An attached program; closing it detaches. The descriptor of a multi link, or what aya keeps
 /// for perf events, which needs the program to be asked.
 pub(super) enum Link {
@@ -58,8 +71,8 @@ pub(super) enum Link {
 }
 
 impl Session {
-    /// Attaches a program to points of the object behind `path`, for hits
-    /// by the process `tgid`.
+    /// Attaches a program to points of an object, for hits by the process with this index, and by
+    /// its children when forks are followed.
     ///
     /// # Errors
     ///
@@ -67,10 +80,14 @@ impl Session {
     pub fn attach(
         &mut self,
         program: Program,
-        path: &str,
-        tgid: u32,
+        object: ProbedObject<'_>,
+        process: u16,
         points: &[Point],
     ) -> Result<(), AttachError> {
+        if self.inherited.is_some() {
+            return self.attach_inherited(program, object, points);
+        }
+        let ProbedObject { path, pid, .. } = object;
         match self.programs.get(program_name(program)) {
             Some(fd) => {
                 let (offsets, cookies): (Vec<u64>, Vec<u64>) = points
@@ -79,16 +96,16 @@ impl Session {
                     .unzip();
                 let points = Points {
                     path,
-                    tgid,
+                    tgid: pid,
                     offsets: &offsets,
                     cookies: &cookies,
                     at_return: program.role() == Role::Return,
                 };
                 let link = multi::link(fd, &points).map_err(|error| refused(&error))?;
-                self.links.push(Link::Multi(link));
+                self.links.push((process, Link::Multi(link)));
                 Ok(())
             }
-            None => self.attach_perf_events(program, path, tgid, points),
+            None => self.attach_perf_events(program, object, process, points),
         }
     }
 
@@ -98,9 +115,15 @@ impl Session {
     /// Closing a link waits for a grace period of the kernel; they are waited for together.
     pub fn detach(&mut self) {
         self.disarm();
-        let mut links = std::mem::take(&mut self.links);
+        self.inherited = None;
+        let links = std::mem::take(&mut self.links);
+        self.close(links);
+    }
+
+    /// Takes probes off, the last one first.
+    pub(super) fn close(&mut self, mut links: Vec<(u16, Link)>) {
         std::thread::scope(|scope| {
-            while let Some(link) = links.pop() {
+            while let Some((_, link)) = links.pop() {
                 match link {
                     Link::Multi(fd) => {
                         scope.spawn(move || drop(fd));
@@ -111,14 +134,47 @@ impl Session {
         });
     }
 
+    fn attach_inherited(
+        &mut self,
+        program: Program,
+        object: ProbedObject<'_>,
+        points: &[Point],
+    ) -> Result<(), AttachError> {
+        let threads = threads(object.pid).map_err(|_| AttachError::ProcessExited)?;
+        let Some(inherited) = &mut self.inherited else {
+            return Ok(());
+        };
+        let loaded: &UProbe = self
+            .ebpf
+            .program(program_name(program))
+            .ok_or_else(|| AttachError::Refused("program is not loaded".to_owned()))?
+            .try_into()
+            .map_err(|error: ProgramError| AttachError::Refused(error.to_string()))?;
+        let loaded = loaded
+            .fd()
+            .map_err(|error| AttachError::Refused(error.to_string()))?;
+        for point in points {
+            let place = Place {
+                file: object.file,
+                offset: point.file_offset,
+                at_return: program.role() == Role::Return,
+            };
+            inherited
+                .attach(place, object.path, loaded, point.cookie, &threads)
+                .map_err(|error| refused(&error))?;
+        }
+        Ok(())
+    }
+
     fn attach_perf_events(
         &mut self,
         program: Program,
-        path: &str,
-        tgid: u32,
+        object: ProbedObject<'_>,
+        process: u16,
         points: &[Point],
     ) -> Result<(), AttachError> {
-        let tgid = NonZeroU32::new(tgid).ok_or(AttachError::ProcessExited)?;
+        let ProbedObject { path, pid, .. } = object;
+        let tgid = NonZeroU32::new(pid).ok_or(AttachError::ProcessExited)?;
         for place in points {
             let point = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(place.file_offset),
@@ -133,10 +189,17 @@ impl Session {
             let id = loaded
                 .attach(point, path, UProbeScope::OneProcess(tgid))
                 .map_err(|error| AttachError::Refused(error.to_string()))?;
-            self.links.push(Link::Perf { program, id });
+            self.links.push((process, Link::Perf { program, id }));
         }
         Ok(())
     }
+}
+
+/// The threads that a process has now.
+fn threads(pid: u32) -> io::Result<Vec<u32>> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 fn detach_perf_event(

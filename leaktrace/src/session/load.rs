@@ -15,6 +15,8 @@ use leaktrace_common::unwind::MAX_RARE_RULES;
 
 use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
+use super::inherited::Inherited;
+use super::processes::in_initial_pid_namespace;
 use super::tables::Tables;
 use super::unfinished::UnfinishedStacks;
 use super::{Config, Session, kernel, multi};
@@ -57,6 +59,9 @@ pub enum LoadError {
     /// aya could not create the maps or parse the object.
     #[error("the kernel refused the BPF maps: {0}")]
     Maps(#[source] EbpfError),
+    /// Children of the target cannot be followed.
+    #[error("--follow-forks does not work here: {0}; leave it out, or trace children with -p")]
+    NotFollowed(String),
     /// A map could not be used.
     #[error("BPF map {name}: {reason}")]
     Map {
@@ -90,26 +95,31 @@ impl Session {
             .release()
             .to_string_lossy()
             .into_owned();
-        let programs = if kernel::multi_attach_works(&release) {
+        let inherited = match config.follow_forks {
+            true => Some(inherited_probes()?),
+            false => None,
+        };
+        let programs = if inherited.is_none() && kernel::multi_attach_works(&release) {
             multi::load_programs(OBJECT, &ebpf)?
         } else {
             load_for_perf_events(&mut ebpf)?;
             HashMap::new()
         };
-        watch_thread_exits(&mut ebpf)?;
+        let task = kernel::task_offsets();
+        watch_processes(&mut ebpf, config.follow_forks, task.is_some())?;
         let logger = if config.debug {
             aya_log::EbpfLogger::init(&mut ebpf).ok()
         } else {
             None
         };
         let control: MappedArray<Control> = mapped_array(&ebpf, "CONTROL", 1)?;
-        let task = kernel::task_offsets();
         control.update(0, |control| {
             control.next_site = SITES_WITHOUT_STACK;
             control.task = task.unwrap_or_default();
         });
         Ok(Self {
             links: Vec::new(),
+            inherited,
             programs,
             logger,
             control,
@@ -165,6 +175,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .btf(None)
         .override_global("MIN_SIZE_BYTES", &config.min_size_bytes, true)
         .override_global("MAX_SIZE_BYTES", &config.max_size_bytes, true)
+        .override_global("FOLLOW_FORKS", &u32::from(config.follow_forks), true)
         .override_global("SITE_ENTRIES", &site_entries, true)
         .override_global("EH_FRAME", &eh_frame, true)
         .override_global(aya_log::LEVEL, &log_level, true)
@@ -218,10 +229,38 @@ fn load_for_perf_events(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Thread exits give pending slots back and tell the target's exit status. A raw tracepoint needs
-/// neither tracefs nor perf events.
-fn watch_thread_exits(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let name = "thread_exit";
+fn inherited_probes() -> Result<Inherited, LoadError> {
+    if !in_initial_pid_namespace() {
+        return Err(LoadError::NotFollowed(
+            "leaktrace runs in a pid namespace of its own".to_owned(),
+        ));
+    }
+    Inherited::open().map_err(|error| LoadError::NotFollowed(format!("no tracefs: {error}")))
+}
+
+/// What happens to processes and threads: exits give pending slots back and tell the target's
+/// exit status, execs begin an epoch, forks make children.
+fn watch_processes(ebpf: &mut Ebpf, forks: bool, layout_known: bool) -> Result<(), LoadError> {
+    watch(ebpf, "thread_exit", "sched_process_exit")?;
+    watch(ebpf, "process_exec", "sched_process_exec")?;
+    // Without it a victim is said to be killed, without the reason: the event has had another
+    // name, and kernels can be built without it.
+    if let Err(error) = watch(ebpf, "oom_victim", "mark_victim") {
+        log::info!("out-of-memory kills are not told from others: {error}");
+    }
+    if !forks {
+        return Ok(());
+    }
+    if !layout_known {
+        return Err(LoadError::NotFollowed(
+            "the kernel has no BTF (/sys/kernel/btf/vmlinux)".to_owned(),
+        ));
+    }
+    watch(ebpf, "process_fork", "sched_process_fork")
+}
+
+/// A raw tracepoint needs neither tracefs nor perf events.
+fn watch(ebpf: &mut Ebpf, name: &'static str, tracepoint: &str) -> Result<(), LoadError> {
     let program: &mut RawTracePoint = ebpf
         .program_mut(name)
         .ok_or_else(|| missing(name))?
@@ -232,7 +271,7 @@ fn watch_thread_exits(ebpf: &mut Ebpf) -> Result<(), LoadError> {
         })?;
     program
         .load()
-        .and_then(|()| program.attach("sched_process_exit").map(drop))
+        .and_then(|()| program.attach(tracepoint).map(drop))
         .map_err(|error| LoadError::Program {
             name,
             reason: error.to_string(),

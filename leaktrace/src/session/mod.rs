@@ -7,18 +7,20 @@ mod array;
 mod attach;
 mod code;
 mod events;
+mod inherited;
 mod kernel;
 mod load;
 mod mapped;
 mod multi;
+mod processes;
 mod readout;
 mod syscall;
 mod tables;
 mod unfinished;
 
-pub use attach::AttachError;
+pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
-pub use readout::ExitStatus;
+pub use processes::{ExitStatus, NewProcess, ProcessOrigin};
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,6 +38,7 @@ use crate::target::Mappings;
 use crate::unwind::Builder;
 use array::MappedArray;
 use attach::Link;
+use inherited::Inherited;
 use mapped::MappedLedger;
 use tables::Tables;
 use unfinished::UnfinishedStacks;
@@ -51,6 +54,8 @@ pub struct Config {
     pub max_size_bytes: u64,
     /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
     pub eh_frame: bool,
+    /// Whether children of the traced processes are traced too.
+    pub follow_forks: bool,
     /// Whether the programs send debug messages.
     pub debug: bool,
 }
@@ -58,7 +63,9 @@ pub struct Config {
 /// A loaded session. Dropping it detaches every probe.
 pub struct Session {
     // Declared first, so that probes are gone before maps are.
-    links: Vec<Link>,
+    links: Vec<(u16, Link)>,
+    /// Probes that children inherit; present when forks are followed.
+    inherited: Option<Inherited>,
     programs: HashMap<&'static str, OwnedFd>,
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,

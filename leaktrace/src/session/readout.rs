@@ -6,83 +6,19 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::SiteTotals;
-use leaktrace_common::limits::{MAX_FRAMES, MAX_PAIRS, MAX_PROCESSES};
+use leaktrace_common::limits::{MAX_FRAMES, MAX_PAIRS};
 use leaktrace_common::loss::LOSS_REASONS;
-use leaktrace_common::process::ProcessState;
-use leaktrace_common::stack::{Source, StackEnd, StackRecord, site_without_stack};
+use leaktrace_common::stack::{Source, StackEnd, StackRecord};
 
 use super::Session;
 use super::ages::sum_of_births;
 use super::mapped::MappedLedger;
 use crate::snapshot::{Losses, SiteReading, Stack, Totals};
-use crate::target::Mappings;
-
-/// How a traced process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal killed it.
-    Signal(i32),
-}
 
 impl Session {
-    /// Enters a process into the table and returns its index. `program` are the addresses of the
-    /// main program's code.
-    ///
-    /// # Errors
-    ///
-    /// When the table is full or the kernel refuses.
-    pub fn add_process(
-        &mut self,
-        tgid: u32,
-        program: Option<std::ops::Range<u64>>,
-        mappings: &Mappings,
-    ) -> anyhow::Result<u16> {
-        let program = program.unwrap_or(0..0);
-        let index = self.mapped.len();
-        if index >= MAX_PROCESSES as usize {
-            bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
-        }
-        let place = u32::try_from(index)?;
-        self.control
-            .update(0, |control| control.next_process = place + 1);
-        let mut traced: BpfHashMap<_, u32, u32> = BpfHashMap::try_from(
-            self.ebpf
-                .map_mut("TRACED")
-                .context("BPF map TRACED is missing")?,
-        )?;
-        traced
-            .insert(tgid, place, 0)
-            .context("failed to enter the process")?;
-        self.processes.update(index, |state| {
-            *state = ProcessState {
-                tgid,
-                program_start: program.start,
-                program_end: program.end,
-                first: place,
-                present: place,
-                probes_of: place,
-                code_of: place,
-                parent: place,
-                ..ProcessState::default()
-            }
-        });
-        self.mapped.push(MappedLedger::default());
-        let index = u16::try_from(index)?;
-        let pairs = (0..MAX_PAIRS as u8).map(Source::of_pair);
-        for source in [Source::Heap, Source::Mmap].into_iter().chain(pairs) {
-            let without_stack = site_without_stack(u32::from(index), source);
-            let stack = Arc::new(no_stack(without_stack, source));
-            self.stacks[without_stack as usize] = Some((index, stack));
-        }
-        self.set_mappings(index, mappings)?;
-        Ok(index)
-    }
-
     /// Whether a process has new code, or code was seen to run outside its known mappings, since
     /// this was asked last. Ask before the mappings are read that [`Session::set_mappings`] gets.
     pub fn mappings_are_old(&mut self, process: u16) -> bool {
@@ -95,20 +31,6 @@ impl Session {
                 .update(place, |state| state.mapping_missed = 0);
         }
         self.code_changed.remove(&process) || missed
-    }
-
-    /// How the process ended, once it has and if the kernel's types are known.
-    pub fn exit_status(&self, process: u16) -> Option<ExitStatus> {
-        let state = self.processes.read(usize::from(process));
-        if state.exited == 0 {
-            return None;
-        }
-        // The layout of a wait status, see wait(2).
-        let signal = (state.exit_code & 0x7f).cast_signed();
-        Some(match signal {
-            0 => ExitStatus::Code(((state.exit_code >> 8) & 0xff).cast_signed()),
-            signal => ExitStatus::Signal(signal),
-        })
     }
 
     /// Frees of blocks of this process that the session did not see allocated.
@@ -253,15 +175,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-fn no_stack(site: u32, source: Source) -> Stack {
-    Stack {
-        id: u64::from(site),
-        source,
-        end: StackEnd::Unreadable,
-        frames: Vec::new(),
     }
 }
 

@@ -1,0 +1,127 @@
+//! Children and epochs: what a fork or an exec under trace makes of a traced process.
+
+use std::time::{Duration, Instant};
+
+use super::traced::{Traced, hazard};
+use crate::probes::Program;
+use crate::report::NewTarget;
+use crate::session::{NewProcess, Session};
+use crate::symbolize::ElfNaming;
+use crate::target::Process;
+
+/// Time between two looks at a program whose libraries are being loaded.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A dynamic linker has loaded everything long before this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Traced {
+    /// A child that was forked from this process. It has its parent's code and probes.
+    pub(super) fn forked(&self, child: NewProcess) -> Self {
+        let mut traced = self.relative(child.tgid);
+        traced.index = child.index;
+        traced.parent = Some(self.pid);
+        traced.epoch = self.epoch;
+        traced.objects.clone_from(&self.objects);
+        traced.objects_planned = self.objects_planned;
+        traced.plan = self.plan.clone();
+        traced.mappings = std::sync::Arc::clone(&self.mappings);
+        if traced.comm.is_empty() {
+            traced.comm.clone_from(&self.comm);
+            traced.exe.clone_from(&self.exe);
+        }
+        traced.armed();
+        traced
+    }
+
+    /// A child that shared this process's memory until it ran a program of its own.
+    pub(super) fn spawned(&self, child: NewProcess) -> Self {
+        let mut traced = self.relative(child.tgid);
+        traced.index = child.index;
+        traced.parent = Some(self.pid);
+        traced.waiting_since = Some(Instant::now());
+        traced.armed();
+        traced
+    }
+
+    /// The same process with the program that it runs now.
+    pub(super) fn executed(&self, next: NewProcess) -> Self {
+        let mut traced = self.relative(self.pid);
+        traced.index = next.index;
+        traced.parent = self.parent;
+        traced.epoch = self.epoch + 1;
+        traced.waiting_since = Some(Instant::now());
+        if traced.comm.is_empty() {
+            traced.comm.clone_from(&self.comm);
+        }
+        traced.armed();
+        traced
+    }
+
+    fn relative(&self, pid: u32) -> Self {
+        Self::of_process(Process::open(pid).ok(), pid, self.mmap, &self.specs)
+    }
+
+    /// Looks for the allocators of a program that was executed, whose libraries come one after the
+    /// other. Returns what to say once it is settled.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses probes.
+    pub(super) fn look_again(
+        &mut self,
+        session: &mut Session,
+        naming: &mut ElfNaming,
+    ) -> anyhow::Result<Option<NewTarget>> {
+        let Some(since) = self.waiting_since else {
+            return Ok(None);
+        };
+        let event = if self.epoch > 1 { "exec" } else { "fork" };
+        let Some(now) = self.mappings_now() else {
+            // It has ended, or cannot be looked at.
+            self.waiting_since = None;
+            return Ok(Some(self.announcement(event)));
+        };
+        if let Some(hazard) = self.process.as_ref().and_then(hazard) {
+            self.waiting_since = None;
+            log::warn!("process {} is not counted: {hazard}", self.pid);
+            return Ok(Some(self.announcement(event)));
+        }
+        let known = self.objects.len();
+        self.take_mappings(&now, session, naming);
+        let still_loading = self.objects.len() != known;
+        self.attach_new_objects(session)?;
+        let found = self
+            .plan
+            .functions()
+            .any(|probe| probe.program() == Program::AllocateEnter);
+        if found && !still_loading {
+            session.take_over(self.index);
+            self.waiting_since = None;
+            return Ok(Some(self.announcement(event)));
+        }
+        if since.elapsed() > PATIENCE {
+            session.take_over(self.index);
+            self.waiting_since = None;
+            log::warn!(
+                "process {} now runs {}, in which no allocator was found: nothing of it is counted",
+                self.pid,
+                self.comm
+            );
+            return Ok(Some(self.announcement(event)));
+        }
+        Ok(None)
+    }
+
+    /// What the output says of a new target.
+    pub(super) fn announcement(&self, event: &'static str) -> NewTarget {
+        NewTarget {
+            event,
+            target: self.line(),
+            probes: match event {
+                "exec" => self.probe_lines(),
+                _ => Vec::new(),
+            },
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A session under way: readings, reports, and what becomes of the traced processes, until
+//! something ends it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use rustix::process::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::time::{MissedTickBehavior, interval, interval_at};
+
+use super::command::Launched;
+use super::exits::{Exits, readable, watch_fd};
+use super::lineage::LOOK_AGAIN;
+use super::output::Output;
+use super::signals::Signals;
+use super::traced::Traced;
+use crate::analysis::Order;
+use crate::cli::{Sort, TraceArgs};
+use crate::report::{End, EndReason, Line};
+use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Session};
+use crate::symbolize::ElfNaming;
+
+/// Readings between two reports, for the series that growth is judged by.
+const READINGS_A_REPORT: u32 = 10;
+
+/// Readings are neither more nor less frequent than this.
+const FASTEST_READING: Duration = Duration::from_millis(500);
+const SLOWEST_READING: Duration = Duration::from_secs(1);
+
+/// A signal that would end leaktrace is passed to its command; the same once more within this
+/// time ends leaktrace, whatever the command does.
+const INSISTS_WITHIN: Duration = Duration::from_secs(2);
+
+/// A session under way.
+pub(super) struct Watch<'a> {
+    args: &'a TraceArgs,
+    targets: Vec<Traced>,
+    naming: ElfNaming,
+    exits: Exits,
+    command: Option<Launched>,
+    last_signal: Option<(SignalKind, Instant)>,
+    seq: u64,
+    started: Instant,
+    /// Time from the start to the last reading.
+    last_reading: Duration,
+    /// Pid of the process whose end was the session's.
+    last_to_end: Option<u32>,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins with targets that are attached and armed.
+    ///
+    /// # Errors
+    ///
+    /// When their ends cannot be waited for.
+    pub(super) fn new(
+        args: &'a TraceArgs,
+        targets: Vec<Traced>,
+        naming: ElfNaming,
+        command: Option<Launched>,
+    ) -> anyhow::Result<Self> {
+        let mut exits = Exits::default();
+        for target in &targets {
+            if let Some(pidfd) = target.pidfd() {
+                exits.add(target.pid(), pidfd)?;
+            }
+        }
+        Ok(Self {
+            args,
+            targets,
+            naming,
+            exits,
+            command,
+            last_signal: None,
+            seq: 0,
+            started: Instant::now(),
+            last_reading: Duration::ZERO,
+            last_to_end: None,
+        })
+    }
+
+    pub(super) fn targets(&self) -> &[Traced] {
+        &self.targets
+    }
+
+    /// Reads and reports until something ends the session, and says what.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel side cannot be read or standard output cannot be written.
+    pub(super) async fn until_end(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        signals: &mut Signals,
+    ) -> anyhow::Result<EndReason> {
+        let now = tokio::time::Instant::now();
+        let reading =
+            (self.args.interval / READINGS_A_REPORT).clamp(FASTEST_READING, SLOWEST_READING);
+        let mut readings = interval_at(now + reading, reading);
+        let mut reports = interval_at(now + self.args.interval, self.args.interval);
+        let mut looks = interval(LOOK_AGAIN);
+        for timer in [&mut readings, &mut reports, &mut looks] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        }
+        let end = async {
+            match self.args.duration {
+                Some(duration) => tokio::time::sleep_until(now + duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        let events = watch_fd(session.events_fd())?;
+        let tables = session.tables_fd().map(watch_fd).transpose()?;
+        loop {
+            tokio::select! {
+                biased;
+                kind = signals.next() => if self.signalled(kind) {
+                    return Ok(EndReason::Interrupted);
+                },
+                ready = events.readable() => {
+                    let mut ready = ready.context("failed to wait for events")?;
+                    ready.clear_ready();
+                    self.take_events(session, output)?;
+                    for target in &mut self.targets {
+                        target.follow_mappings(session, &mut self.naming, false);
+                    }
+                }
+                ready = readable(tables.as_ref()) => {
+                    ready.context("failed to wait for unwind tables")?;
+                    session.take_tables()?;
+                }
+                pid = self.exits.next() => {
+                    self.ended(pid, session, output)?;
+                    if self.exits.is_empty() {
+                        return Ok(EndReason::TargetExited);
+                    }
+                }
+                () = &mut end => return Ok(EndReason::Duration),
+                _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
+                _ = reports.tick() => self.report(session, output)?,
+                // A report takes a reading itself.
+                _ = readings.tick() => if self.is_due(reading) { self.read(session)? },
+            }
+        }
+    }
+
+    /// Whether the signal ends the session; with a command it goes to the command first.
+    fn signalled(&mut self, kind: SignalKind) -> bool {
+        let Some(command) = &self.command else {
+            return true;
+        };
+        let before = self.last_signal.replace((kind, Instant::now()));
+        let ends = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ];
+        let insists = ends.contains(&kind)
+            && before.is_some_and(|(last, at)| last == kind && at.elapsed() < INSISTS_WITHIN);
+        if !insists && let Some(signal) = Signal::from_named_raw(kind.as_raw_value()) {
+            command.pass(signal);
+        }
+        insists
+    }
+
+    fn take_events(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+        session.take_events();
+        self.follow_processes(session, output)
+    }
+
+    /// Takes up the children and epochs that the kernel side has made entries for.
+    fn follow_processes(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        for new in session.new_processes() {
+            let from = match new.origin {
+                ProcessOrigin::Fork(index)
+                | ProcessOrigin::ForkAndExec(index)
+                | ProcessOrigin::Exec(index) => index,
+            };
+            let Some(place) = self.targets.iter().position(|known| known.index == from) else {
+                log::warn!(
+                    "process {} comes from a process that is not known",
+                    new.tgid
+                );
+                continue;
+            };
+            match new.origin {
+                ProcessOrigin::Exec(_) => self.next_epoch(place, new, session, output)?,
+                ProcessOrigin::Fork(_) => {
+                    let child = self.targets[place].forked(new);
+                    output.line(&Line::Target(child.announcement("fork")))?;
+                    self.add(child)?;
+                }
+                ProcessOrigin::ForkAndExec(_) => {
+                    let child = self.targets[place].spawned(new);
+                    self.add(child)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, child: Traced) -> anyhow::Result<()> {
+        if let Some(pidfd) = child.pidfd() {
+            self.exits.add(child.pid(), pidfd)?;
+        }
+        self.targets.push(child);
+        Ok(())
+    }
+
+    /// The last report of the program that is gone, then the new one takes its place.
+    fn next_epoch(
+        &mut self,
+        place: usize,
+        new: NewProcess,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let elapsed = self.started.elapsed();
+        self.targets[place].read(session, elapsed, self.args.older)?;
+        self.seq += 1;
+        let report = self.targets[place].report(
+            self.args,
+            &mut self.naming,
+            self.seq,
+            false,
+            order(self.args.sort),
+            self.args.top,
+        );
+        output.line(&Line::Report(report))?;
+        self.targets[place] = self.targets[place].executed(new);
+        Ok(())
+    }
+
+    fn is_loading(&self) -> bool {
+        self.targets
+            .iter()
+            .any(|target| target.waiting_since.is_some())
+    }
+
+    fn look_again(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+        for target in &mut self.targets {
+            match target.look_again(session, &mut self.naming) {
+                Ok(None) => {}
+                Ok(Some(settled)) => output.line(&Line::Target(settled))?,
+                Err(error) => {
+                    target.waiting_since = None;
+                    log::warn!("{error:#}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A process has ended. Of a child, this is the time of its final report; those that were
+    /// asked for have theirs at the end of the session.
+    fn ended(
+        &mut self,
+        pid: u32,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        // It may have forked right before.
+        self.take_events(session, output)?;
+        self.last_to_end = Some(pid);
+        if self.exits.is_empty() {
+            return Ok(());
+        }
+        let elapsed = self.started.elapsed();
+        for target in &mut self.targets {
+            let is_it = target.pid() == pid && target.parent.is_some() && !target.reported;
+            if !is_it {
+                continue;
+            }
+            target.read(session, elapsed, self.args.older)?;
+            target.reported = true;
+            self.seq += 1;
+            let report = target.report(
+                self.args,
+                &mut self.naming,
+                self.seq,
+                true,
+                order(self.args.sort),
+                self.args.top,
+            );
+            output.line(&Line::Report(report))?;
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, reading: Duration) -> bool {
+        self.started.elapsed() - self.last_reading >= reading / 2
+    }
+
+    fn read(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        self.last_reading = self.started.elapsed();
+        session.flush_log();
+        session.take_events();
+        let lost = session.mapping_events_lost();
+        for target in &mut self.targets {
+            if target.reported {
+                continue;
+            }
+            target.follow_mappings(session, &mut self.naming, lost);
+            target.read(session, self.started.elapsed(), self.args.older)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
+        self.read(session)?;
+        self.follow_processes(session, output)?;
+        self.write(output, false)?;
+        if self.seq == 1 {
+            for target in &self.targets {
+                let silent = target.silent_functions(session);
+                if !silent.is_empty() {
+                    log::info!(
+                        "process {} has not called: {}",
+                        target.pid(),
+                        silent.join(", ")
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, output: &mut Output, is_final: bool) -> anyhow::Result<()> {
+        self.seq += 1;
+        let mut whole = Vec::new();
+        for target in &mut self.targets {
+            if target.reported {
+                continue;
+            }
+            let mut report = |top| {
+                let order = order(self.args.sort);
+                target.report(self.args, &mut self.naming, self.seq, is_final, order, top)
+            };
+            let listed = report(self.args.top);
+            for alert in &listed.alerts {
+                log::warn!("process {}: {alert}", listed.pid);
+            }
+            output.line(&Line::Report(listed))?;
+            if output.wants_stacks() {
+                whole.push(report(0));
+            }
+        }
+        output.stacks(&whole)
+    }
+
+    /// The last reading, then the probes go, then the final report: the target is left alone
+    /// before names are looked up.
+    ///
+    /// # Errors
+    ///
+    /// As the session ended, or when something cannot be read or written.
+    pub(super) fn finish(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        ended: anyhow::Result<EndReason>,
+    ) -> anyhow::Result<EndReason> {
+        let read = self.read(session);
+        session.detach();
+        let reason = ended?;
+        read?;
+        self.follow_processes(session, output)?;
+        self.write(output, true)?;
+        Ok(reason)
+    }
+
+    /// The last target that ended says how; `target-killed` when a signal did it.
+    pub(super) fn end_line(&mut self, session: &Session, reason: EndReason) -> End {
+        let mut end = End {
+            reason,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            out_of_memory: false,
+        };
+        if reason != EndReason::TargetExited {
+            return end;
+        }
+        let of_command = match &mut self.command {
+            Some(command) => command.exit_status(),
+            None => None,
+        };
+        let last = match &self.command {
+            Some(command) => Some(command.pid()),
+            None => self.last_to_end,
+        };
+        let target = self
+            .targets
+            .iter()
+            .find(|target| Some(target.pid()) == last);
+        let Some(target) = target else { return end };
+        end.pid = Some(target.pid());
+        match of_command.or_else(|| target.exit_status(session)) {
+            Some(ExitStatus::Code(code)) => end.exit_code = Some(code),
+            Some(ExitStatus::Signal(signal)) => {
+                end.reason = EndReason::TargetKilled;
+                end.signal = Some(signal);
+                end.out_of_memory = session.was_oom_victim(target.index);
+            }
+            None => {}
+        }
+        end
+    }
+}
+
+const fn order(sort: Sort) -> Order {
+    match sort {
+        Sort::Growth => Order::Growth,
+        Sort::Bytes => Order::Bytes,
+        Sort::Count => Order::Count,
+    }
+}

@@ -1,0 +1,233 @@
+//! Uprobes that children inherit: one definition in tracefs a place, and one perf event a thread,
+//! which the kernel copies to every thread and process that the thread makes. A uprobe_multi link
+//! follows one process only, and a new link takes so long that a child's first allocations would
+//! go unseen.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use aya_obj::generated::{bpf_attach_type, bpf_cmd};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+
+use super::syscall::{bpf_fd, no_attributes};
+use crate::target::FileId;
+
+// Of the kernel's linux/perf_event.h.
+const PERF_FLAG_FD_CLOEXEC: u64 = 8;
+
+/// Names of the groups of definitions begin with this; the pid of their leaktrace follows.
+const GROUP: &str = "leaktrace_";
+
+/// A place that a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// The object.
+    pub(super) file: FileId,
+    /// File offset of the probe.
+    pub(super) offset: u64,
+    /// Whether the program runs at the return of the function instead of at the offset.
+    pub(super) at_return: bool,
+}
+
+/// The definitions of a session. Dropping it takes all probes off.
+pub(super) struct Inherited {
+    tracefs: OwnedFd,
+    group: String,
+    defined: HashMap<Place, Defined>,
+    // Dropped before the definitions are removed, see `drop`.
+    events: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
+}
+
+struct Defined {
+    /// Number of the kernel's trace event.
+    id: u64,
+    name: String,
+    linked: bool,
+}
+
+impl Inherited {
+    /// Opens tracefs, mounted or not, and removes what sessions left behind that were killed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no tracefs or does not allow it.
+    pub(super) fn open() -> io::Result<Self> {
+        let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(context.as_fd())?;
+        let tracefs = fsmount(
+            context.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::empty(),
+        )?;
+        let opened = Self {
+            tracefs,
+            group: format!("{GROUP}{}", std::process::id()),
+            defined: HashMap::new(),
+            events: Vec::new(),
+            links: Vec::new(),
+        };
+        opened.remove_leftovers()?;
+        Ok(opened)
+    }
+
+    /// Puts a program at a place, for the threads given and all that they will make. `path` leads
+    /// to the object, also after its file was replaced.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said; threads that have ended are left out.
+    pub(super) fn attach(
+        &mut self,
+        place: Place,
+        path: &str,
+        program: &impl AsFd,
+        cookie: u64,
+        threads: &[u32],
+    ) -> io::Result<()> {
+        let (id, linked) = match self.defined.get(&place) {
+            Some(known) => (known.id, known.linked),
+            None => (self.define(place, path)?, false),
+        };
+        let mut first = None;
+        for thread in threads {
+            match open_event(id, *thread) {
+                Ok(event) => {
+                    first.get_or_insert(event.as_raw_fd());
+                    self.events.push(event);
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(event) = first else {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        };
+        // The program belongs to the trace event, so that one link serves every thread.
+        if !linked {
+            self.links.push(link(program, event, cookie)?);
+            if let Some(known) = self.defined.get_mut(&place) {
+                known.linked = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, place: Place, path: &str) -> io::Result<u64> {
+        let name = format!("p{}", self.defined.len());
+        let kind = if place.at_return { 'r' } else { 'p' };
+        let group = &self.group;
+        self.change(&format!(
+            "{kind}:{group}/{name} {path}:{:#x}\n",
+            place.offset
+        ))?;
+        let id = self.read(&format!("events/{group}/{name}/id"))?;
+        let id = id.trim().parse().map_err(io::Error::other)?;
+        let defined = Defined {
+            id,
+            name,
+            linked: false,
+        };
+        self.defined.insert(place, defined);
+        Ok(id)
+    }
+
+    fn change(&self, line: &str) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        let file = openat(&self.tracefs, "uprobe_events", flags, Mode::empty())?;
+        File::from(file).write_all(line.as_bytes())
+    }
+
+    fn read(&self, path: &str) -> io::Result<String> {
+        let file = openat(
+            &self.tracefs,
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        io::read_to_string(File::from(file))
+    }
+
+    /// A leaktrace that was killed could not remove its definitions; without events they do
+    /// nothing. One that still has events is refused by the kernel.
+    fn remove_leftovers(&self) -> io::Result<()> {
+        for line in self.read("uprobe_events")?.lines() {
+            let Some((_, definition)) = line.split_once(':') else {
+                continue;
+            };
+            let name = definition.split(' ').next().unwrap_or_default();
+            let owner = name
+                .strip_prefix(GROUP)
+                .and_then(|rest| rest.split('/').next())
+                .and_then(|pid| pid.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
+                // Ignored: it is in use, or somebody else has removed it.
+                let _ = self.change(&format!("-:{name}\n"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        self.links.clear();
+        // The last event of a place waits for the kernel's grace period; they wait together.
+        std::thread::scope(|scope| {
+            for event in self.events.drain(..) {
+                scope.spawn(move || drop(event));
+            }
+        });
+        for defined in self.defined.values() {
+            // Ignored: nothing is left to do, and the next session tries again.
+            let _ = self.change(&format!("-:{}/{}\n", self.group, defined.name));
+        }
+    }
+}
+
+/// An event of one thread and of all that it makes.
+fn open_event(id: u64, thread: u32) -> io::Result<OwnedFd> {
+    let mut attributes = aya_obj::generated::perf_event_attr {
+        type_: aya_obj::generated::perf_type_id::PERF_TYPE_TRACEPOINT as u32,
+        size: u32::try_from(size_of::<aya_obj::generated::perf_event_attr>())
+            .map_err(io::Error::other)?,
+        config: id,
+        // SAFETY: a struct of plain integers; all zeros is a value of it.
+        ..unsafe { std::mem::zeroed() }
+    };
+    attributes.set_inherit(1);
+    let (any_cpu, no_group) = (-1, -1);
+    // SAFETY: the attributes live during the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            thread,
+            any_cpu,
+            no_group,
+            PERF_FLAG_FD_CLOEXEC,
+        )
+    };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn link(program: &impl AsFd, event: i32, cookie: u64) -> io::Result<OwnedFd> {
+    let mut attributes = no_attributes();
+    attributes.link_create.__bindgen_anon_1.prog_fd = program.as_fd().as_raw_fd().cast_unsigned();
+    attributes.link_create.__bindgen_anon_2.target_fd = event.cast_unsigned();
+    attributes.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+    attributes
+        .link_create
+        .__bindgen_anon_3
+        .perf_event
+        .bpf_cookie = cookie;
+    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attributes)
+}

@@ -1,0 +1,211 @@
+//! The table of processes: those that user space enters, and those that the programs enter at forks
+//! and execs. Says what became of each; counts nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use aya::maps::HashMap as BpfHashMap;
+use leaktrace_common::limits::{MAX_PAIRS, MAX_PROCESSES};
+use leaktrace_common::process::ProcessState;
+use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
+
+use super::Session;
+use super::mapped::MappedLedger;
+use crate::snapshot::Stack;
+use crate::target::Mappings;
+
+/// How a traced process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+/// A process, or a program of one, that the session counts and that user space did not enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewProcess {
+    /// Its index.
+    pub index: u16,
+    /// Process id, in the initial pid namespace.
+    pub tgid: u32,
+    /// Where it comes from.
+    pub origin: ProcessOrigin,
+}
+
+/// Where a new entry of the table comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessOrigin {
+    /// The process with this index has forked.
+    Fork(u16),
+    /// A vfork child of the process with this index runs a program of its own now.
+    ForkAndExec(u16),
+    /// The process ran as this index, and runs another program now.
+    Exec(u16),
+}
+
+impl Session {
+    /// Enters a process into the table and returns its index. `program` are the addresses of the
+    /// main program's code.
+    ///
+    /// # Errors
+    ///
+    /// When the table is full or the kernel refuses.
+    pub fn add_process(
+        &mut self,
+        pid: u32,
+        program: Option<std::ops::Range<u64>>,
+        mappings: &Mappings,
+    ) -> anyhow::Result<u16> {
+        let place = u32::try_from(self.mapped.len())?;
+        if place >= MAX_PROCESSES {
+            bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
+        }
+        self.control
+            .update(0, |control| control.next_process = place + 1);
+        // Programs see other ids than a pid namespace of its own does; they learn this one then.
+        let tgid = if in_initial_pid_namespace() { pid } else { 0 };
+        if tgid != 0 {
+            let mut traced: BpfHashMap<_, u32, u32> = BpfHashMap::try_from(
+                self.ebpf
+                    .map_mut("TRACED")
+                    .context("BPF map TRACED is missing")?,
+            )?;
+            traced
+                .insert(tgid, place, 0)
+                .context("failed to enter the process")?;
+        }
+        self.processes.update(place as usize, |state| {
+            *state = ProcessState {
+                tgid,
+                first: place,
+                present: place,
+                probes_of: place,
+                code_of: place,
+                parent: place,
+                ..ProcessState::default()
+            }
+        });
+        let index = u16::try_from(place)?;
+        self.enter(index);
+        self.describe_code(index, program, mappings)?;
+        Ok(index)
+    }
+
+    /// Tells the programs where the code of a process is: after a fork or an exec they know its
+    /// parent's, or none.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn describe_code(
+        &mut self,
+        process: u16,
+        program: Option<std::ops::Range<u64>>,
+        mappings: &Mappings,
+    ) -> anyhow::Result<()> {
+        let program = program.unwrap_or(0..0);
+        self.set_mappings(process, mappings)?;
+        self.processes.update(usize::from(process), |state| {
+            state.program_start = program.start;
+            state.program_end = program.end;
+            state.code_of = u32::from(process);
+        });
+        Ok(())
+    }
+
+    /// Entries that the programs have made since this was asked last, in their order.
+    pub fn new_processes(&mut self) -> Vec<NewProcess> {
+        let mut found = Vec::new();
+        let known = self.mapped.len();
+        let handed_out = (self.control.read(0).next_process as usize).min(self.processes.len());
+        for place in known..handed_out {
+            let state = self.processes.read(place);
+            let Ok(index) = u16::try_from(place) else {
+                break;
+            };
+            // An entry that is being filled right now comes next time.
+            if state.tgid == 0 {
+                break;
+            }
+            let parent = state.parent as u16;
+            let before = self.processes.read(usize::from(parent));
+            let origin = match (before.tgid == state.tgid, state.code_of == u32::from(index)) {
+                (true, _) => ProcessOrigin::Exec(parent),
+                (false, true) => ProcessOrigin::ForkAndExec(parent),
+                (false, false) => ProcessOrigin::Fork(parent),
+            };
+            self.enter(index);
+            found.push(NewProcess {
+                index,
+                tgid: state.tgid,
+                origin,
+            });
+        }
+        found
+    }
+
+    /// From now on the probes of this epoch of its process count, and those of the epoch before
+    /// do not; these are taken off.
+    pub fn take_over(&mut self, process: u16) {
+        let first = self.processes.read(usize::from(process)).first;
+        let place = first as usize;
+        let before = self.processes.read(place).probes_of;
+        self.processes
+            .update(place, |state| state.probes_of = u32::from(process));
+        if before == u32::from(process) {
+            return;
+        }
+        let old = |(owner, _): &mut (u16, _)| u32::from(*owner) == before;
+        let old: Vec<_> = self.links.extract_if(.., old).collect();
+        self.close(old);
+    }
+
+    /// How the process ended, once it has and if the kernel's types are known.
+    pub fn exit_status(&self, process: u16) -> Option<ExitStatus> {
+        let state = self.processes.read(usize::from(process));
+        if state.exited == 0 {
+            return None;
+        }
+        // The layout of a wait status, see wait(2).
+        let signal = (state.exit_code & 0x7f).cast_signed();
+        Some(match signal {
+            0 => ExitStatus::Code(((state.exit_code >> 8) & 0xff).cast_signed()),
+            signal => ExitStatus::Signal(signal),
+        })
+    }
+
+    /// Whether the kernel chose the process as the victim of an out-of-memory kill.
+    pub fn was_oom_victim(&self, process: u16) -> bool {
+        self.processes.read(usize::from(process)).oom_victim != 0
+    }
+
+    /// Prepares what user space keeps of a process.
+    fn enter(&mut self, index: u16) {
+        self.mapped.push(MappedLedger::default());
+        let pairs = (0..MAX_PAIRS as u8).map(Source::of_pair);
+        for source in [Source::Heap, Source::Mmap].into_iter().chain(pairs) {
+            let without_stack = site_without_stack(u32::from(index), source);
+            let stack = Arc::new(no_stack(without_stack, source));
+            self.stacks[without_stack as usize] = Some((index, stack));
+        }
+    }
+}
+
+/// Whether process ids are those that the kernel's programs see.
+pub(super) fn in_initial_pid_namespace() -> bool {
+    // PROC_PID_INIT_INO of the kernel's linux/proc_ns.h.
+    std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
+}
+
+fn no_stack(site: u32, source: Source) -> Stack {
+    Stack {
+        id: u64::from(site),
+        source,
+        end: StackEnd::Unreadable,
+        frames: Vec::new(),
+    }
+}
