@@ -23,6 +23,8 @@ fn start_line() {
     let line = written(&Line::Start(Start {
         version: "0.1.0".to_owned(),
         targets: vec![TargetLine {
+            parent_pid: None,
+            epoch: None,
             pid: 4242,
             comm: "api".to_owned(),
             exe: Some("/usr/bin/api".to_owned()),
@@ -53,6 +55,7 @@ fn report_line() {
 #[test]
 fn end_line() {
     let line = written(&Line::End(End {
+        out_of_memory: false,
         reason: EndReason::TargetKilled,
         pid: Some(4242),
         exit_code: None,

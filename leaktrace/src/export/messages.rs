@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{End, EndReason, ProbeLine, Start, TargetLine};
+use crate::report::{End, EndReason, NewTarget, ProbeLine, Start, TargetLine};
 
 use super::sanitize::plain;
 use crate::units;
@@ -46,6 +46,25 @@ pub fn probes(start: &Start) -> String {
     out
 }
 
+/// What is traced from now on too: one line.
+pub fn new_target(new: &NewTarget) -> String {
+    let target = &new.target;
+    let comm = plain(&target.comm);
+    let parent = target.parent_pid;
+    match (new.event, parent) {
+        ("exec", _) => format!(
+            "pid {} now runs {comm}: {} attached; what it held before is gone\n",
+            target.pid,
+            units::counted(new.probes.len() as u64, "probe"),
+        ),
+        (_, Some(parent)) => format!(
+            "tracing pid {} ({comm}) too, a child of {parent}\n",
+            target.pid
+        ),
+        (_, None) => format!("tracing pid {} ({comm}) too\n", target.pid),
+    }
+}
+
 /// Why the session ended: one line.
 pub fn end(end: &End) -> String {
     let target = match end.pid {
@@ -59,6 +78,10 @@ pub fn end(end: &End) -> String {
             format!("stopped: {target} exited with code {code}")
         }
         (EndReason::TargetExited, None, _) => format!("stopped: {target} exited"),
+        (EndReason::TargetKilled, ..) if end.out_of_memory => format!(
+            "stopped: {target} was killed by the kernel because memory was out (its cgroup's or the \
+             machine's)"
+        ),
         (EndReason::TargetKilled, _, Some(signal)) => {
             format!("stopped: {target} was killed by {}", signal_name(signal))
         }
@@ -145,6 +168,8 @@ mod tests {
         let line = Start {
             version: "0.1.0".to_owned(),
             targets: vec![TargetLine {
+                parent_pid: None,
+                epoch: None,
                 pid: 4242,
                 comm: "a\u{1b}pi".to_owned(),
                 exe: None,
@@ -173,6 +198,7 @@ mod tests {
     fn end_says_why_in_one_line() {
         let of = |reason, exit_code, signal| {
             end(&End {
+                out_of_memory: false,
                 reason,
                 pid: Some(7),
                 exit_code,

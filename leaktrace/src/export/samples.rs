@@ -99,6 +99,8 @@ pub(super) fn report() -> Report {
     mapping.verdict = Verdict::Unknown;
     mapping.live_count = 3;
     Report {
+        parent_pid: None,
+        epoch: None,
         seq: 1,
         is_final: false,
         elapsed_s: 10.0,

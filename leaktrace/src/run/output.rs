@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::cli::{Format, TraceArgs};
 use crate::export::sanitize::plain;
 use crate::export::{file, flamegraph, folded, json, messages, text};
-use crate::report::{End, Line, Report, Start};
+use crate::report::{End, Line, NewTarget, Report, Start};
 
 /// Standard output, standard error and the export files of a session.
 pub(super) struct Output {
@@ -55,6 +55,16 @@ impl Output {
             self.say(&messages::probes(start));
         }
         self.line(&Line::Start(start.clone()))
+    }
+
+    /// Says that a process was forked, or runs another program.
+    ///
+    /// # Errors
+    ///
+    /// When standard output cannot be written.
+    pub(super) fn new_target(&mut self, new: NewTarget) -> anyhow::Result<()> {
+        self.say(&messages::new_target(&new));
+        self.line(&Line::Target(new))
     }
 
     /// Writes a line: JSON as it is, of the text only reports.

@@ -192,7 +192,7 @@ impl<'a> Watch<'a> {
                 ProcessOrigin::Exec(_) => self.next_epoch(place, new, session, output)?,
                 ProcessOrigin::Fork(_) => {
                     let child = self.targets[place].forked(new);
-                    output.line(&Line::Target(child.announcement("fork")))?;
+                    output.new_target(child.announcement("fork"))?;
                     self.add(child)?;
                 }
                 ProcessOrigin::ForkAndExec(_) => {
@@ -246,7 +246,7 @@ impl<'a> Watch<'a> {
         for target in &mut self.targets {
             match target.look_again(session, &mut self.naming) {
                 Ok(None) => {}
-                Ok(Some(settled)) => output.line(&Line::Target(settled))?,
+                Ok(Some(settled)) => output.new_target(settled)?,
                 Err(error) => {
                     target.waiting_since = None;
                     log::warn!("{error:#}");
