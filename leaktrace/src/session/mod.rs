@@ -14,6 +14,7 @@ mod mapped;
 mod multi;
 mod processes;
 mod readout;
+mod shards;
 mod syscall;
 mod tables;
 mod unfinished;
