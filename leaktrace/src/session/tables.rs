@@ -87,6 +87,8 @@ impl Tables {
     pub(super) fn of(&self, mapping: &Mapping) -> (u64, TableRef) {
         let placed = identity(mapping).and_then(|id| self.placed.get(&id));
         match placed {
+            // A file that nobody has asked for yet: code that was mapped a moment ago.
+            None if mapping.file.is_some() => (0, TableRef::PENDING),
             None | Some(Placed::Nothing) => (0, TableRef::NONE),
             Some(Placed::Pending) => (0, TableRef::PENDING),
             Some(Placed::Table(table)) => match table.segments.bias(mapping) {
