@@ -110,11 +110,16 @@ impl Tracer {
 
     /// Waits for the next report.
     pub fn next_report(&mut self) -> Report {
-        let line = self.lines.next(PATIENCE).expect("a report before the end");
-        let value = parse(&line);
-        assert_eq!(value["kind"], "report", "instead of a report: {line}");
-        self.reports.push(Report(value));
-        self.reports[self.reports.len() - 1].clone()
+        loop {
+            let line = self.lines.next(PATIENCE).expect("a report before the end");
+            let value = parse(&line);
+            if value["kind"] == "target" {
+                continue;
+            }
+            assert_eq!(value["kind"], "report", "instead of a report: {line}");
+            self.reports.push(Report(value));
+            return self.reports[self.reports.len() - 1].clone();
+        }
     }
 
     /// Waits for a report that has all allocations that the program has told of: reports from the
@@ -152,6 +157,8 @@ impl Tracer {
             match value["kind"].as_str() {
                 Some("report") => self.reports.push(Report(value)),
                 Some("end") => end = value,
+                // A process that was forked, or executes another program.
+                Some("target") => {}
                 _ => panic!("unknown kind of line: {line}"),
             }
         }

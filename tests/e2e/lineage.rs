@@ -1,0 +1,180 @@
+//! A process that forks, spawns and executes: each part of it is counted on its own, from its first
+//! allocation on.
+
+use std::process::Command;
+
+use leaktrace_tests::{Held, Program, Report, Session, Target, Tracer, leaktrace};
+
+const PARENT: Held = held(10, 100);
+const CHILD: Held = held(7, 77);
+const GRANDCHILD: Held = held(5, 55);
+const NEXT: Held = held(20, 500);
+
+const fn held(count: u64, bytes: u64) -> Held {
+    Held {
+        bytes: count * bytes,
+        count,
+    }
+}
+
+fn program() -> Program {
+    Program::c("lineage.c")
+}
+
+/// All that a report says is live in the heap.
+fn whole(report: &Report) -> Held {
+    Held {
+        bytes: report.total("live_bytes"),
+        count: report.total("live_count"),
+    }
+}
+
+/// Runs the program under leaktrace to its end.
+fn trace(what: &str, options: &[&str]) -> (u32, Session) {
+    let mut target = Target::start(&program(), &[what]);
+    let pid = target.pid();
+    let tracer = Tracer::attach(pid, options);
+    target.say("go");
+    target.end();
+    (pid, tracer.wait())
+}
+
+/// The same for what runs another program: it may end once that program has been looked at.
+fn trace_until_named(what: &str, options: &[&str], caller: &str) -> (u32, Session) {
+    let mut target = Target::start(&program(), &[what]);
+    let pid = target.pid();
+    let mut all = vec!["--interval", "200ms"];
+    all.extend(options);
+    let mut tracer = Tracer::attach(pid, &all);
+    target.say("go");
+    while tracer.next_report().held_by("heap", caller).count == 0 {}
+    target.end();
+    (pid, tracer.wait())
+}
+
+/// The last report about this function's process, and what the function holds in it.
+#[track_caller]
+fn last_of<'a>(session: &'a Session, caller: &str) -> (&'a Report, Held) {
+    let mut reports = session.reports.iter().rev();
+    let found = reports.find(|report| report.held_by("heap", caller).count > 0);
+    let report = found.unwrap_or_else(|| panic!("{caller} is in no report: {:?}", session.reports));
+    (report, report.held_by("heap", caller))
+}
+
+#[track_caller]
+fn assert_no_losses(session: &Session) {
+    for report in &session.reports {
+        assert_eq!(report.losses(), [], "{}", report.0);
+    }
+}
+
+#[test]
+fn a_child_is_not_counted_unless_asked_for() {
+    let (pid, session) = trace("fork", &[]);
+    assert!(session.reports.iter().all(|report| report.0["pid"] == pid));
+    let (report, parent) = last_of(&session, "parent_holds");
+    assert_eq!(parent, PARENT);
+    assert_eq!(whole(report), PARENT, "{}", report.0);
+    assert_no_losses(&session);
+}
+
+#[test]
+fn children_and_their_children_are_counted_each_on_its_own() {
+    let (pid, session) = trace("fork", &["--follow-forks"]);
+    let (report, parent) = last_of(&session, "parent_holds");
+    assert_eq!((parent, whole(report)), (PARENT, PARENT), "{}", report.0);
+    assert_eq!(report.0["pid"], pid);
+    let (report, child) = last_of(&session, "child_holds");
+    assert_eq!((child, whole(report)), (CHILD, CHILD), "{}", report.0);
+    assert_eq!(report.0["parent_pid"], pid);
+    assert!(report.is_final(), "a child's last report is its final one");
+    let child_pid = report.0["pid"].clone();
+    let (report, grandchild) = last_of(&session, "grandchild_holds");
+    assert_eq!((grandchild, whole(report)), (GRANDCHILD, GRANDCHILD));
+    assert_eq!(report.0["parent_pid"], child_pid);
+    assert_no_losses(&session);
+}
+
+#[test]
+fn a_spawned_program_is_counted_from_its_first_allocation() {
+    let (pid, session) = trace_until_named("spawn", &["--follow-forks"], "next_program_holds");
+    let (report, next) = last_of(&session, "next_program_holds");
+    assert_eq!((next, whole(report)), (NEXT, NEXT), "{}", report.0);
+    assert_eq!(report.0["parent_pid"], pid);
+    let (report, parent) = last_of(&session, "parent_holds");
+    assert_eq!((parent, whole(report)), (PARENT, PARENT), "{}", report.0);
+    assert_no_losses(&session);
+}
+
+#[test]
+fn an_exec_begins_an_epoch_that_holds_nothing_of_the_one_before() {
+    for options in [&[][..], &["--follow-forks"]] {
+        let (pid, session) = trace_until_named("exec", options, "next_program_holds");
+        let (before, parent) = last_of(&session, "parent_holds");
+        assert_eq!((parent, whole(before)), (PARENT, PARENT), "{}", before.0);
+        assert!(before.0["epoch"].is_null() && !before.is_final());
+        let (after, next) = last_of(&session, "next_program_holds");
+        assert_eq!((next, whole(after)), (NEXT, NEXT), "{}", after.0);
+        assert_eq!(
+            (&after.0["epoch"], &after.0["pid"]),
+            (&2.into(), &pid.into())
+        );
+        assert!(after.is_final());
+        assert_eq!(session.end["exit_code"], 4, "{}", session.end);
+        assert_no_losses(&session);
+    }
+}
+
+fn leaktrace_runs(arguments: &[&str], command: &[&str]) -> Session {
+    let mut all = leaktrace();
+    all.args(["--format", "json", "--top", "0"])
+        .args(arguments)
+        .arg("--")
+        .args(command)
+        .env("LINEAGE_CONSTRUCTOR", "1");
+    Tracer::start(&mut all).wait()
+}
+
+#[test]
+fn a_command_is_traced_from_the_constructors_of_its_libraries_on() {
+    let program = program();
+    let session = leaktrace_runs(&[], &[program.path().to_str().expect("a name"), "nothing"]);
+    let report = session.reports.last().expect("a report");
+    assert_eq!(report.held_by("heap", "constructor_holds"), held(3, 111));
+    assert_eq!(report.held_by("heap", "parent_holds"), PARENT);
+    assert_eq!(whole(report).count, 13, "{}", report.0);
+    assert_eq!(session.status.code(), Some(5), "{}", session.errors);
+    assert_eq!(session.end["exit_code"], 5, "{}", session.end);
+    assert_no_losses(&session);
+}
+
+#[test]
+fn signals_go_to_the_command_and_its_end_ends_the_session() {
+    let mut command = leaktrace();
+    command.args(["--format", "json", "--", "sleep", "1000"]);
+    let tracer = Tracer::start(&mut command);
+    tracer.signal(rustix::process::Signal::TERM);
+    let session = tracer.wait();
+    assert_eq!(session.end["reason"], "target-killed", "{}", session.end);
+    assert_eq!(session.end["signal"], 15, "{}", session.end);
+    assert_eq!(session.status.code(), Some(128 + 15));
+}
+
+#[test]
+fn a_command_started_through_sudo_does_not_run_as_root() {
+    let of = |as_root: &[&str]| {
+        let mut command: Command = leaktrace();
+        command.args(["-q", "--top", "1"]).args(as_root);
+        command.args(["--", "sh", "-c", "exit $(( $(id -u) % 200 ))"]);
+        command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+        leaktrace_tests::run_to_end(&mut command).code
+    };
+    assert_eq!(of(&[]), Some(65534 % 200));
+    assert_eq!(of(&["--as-root"]), Some(0));
+}
+
+#[test]
+fn what_cannot_be_started_is_said_in_a_line() {
+    let missing = leaktrace_tests::run(&["--", "/no/such/program"]);
+    leaktrace_tests::assert_refused(&missing, &["/no/such/program", "no such program"]);
+}

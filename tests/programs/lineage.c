@@ -1,0 +1,99 @@
+/* A process that becomes several: forks, vforks, runs other programs, in the order of its arguments.
+ * Each part allocates what it prints. Nothing waits for a tester between the steps, so that what is
+ * not seen from the first allocation on is missed. */
+#include "protocol.h"
+#include <spawn.h>
+#include <sys/wait.h>
+
+extern char **environ;
+
+/* A macro: a function would be the caller of malloc, inlined or not. */
+#define HOLD(count, bytes)              \
+    for (int i = 0; i < (count); i++)   \
+        keep(malloc((size_t)(bytes)))
+
+/* Runs before main: a tracer that comes at main misses it. */
+NOINLINE static void constructor_holds(void)
+{
+    HOLD(3, 111);
+}
+
+__attribute__((constructor)) static void before_main(void)
+{
+    if (getenv("LINEAGE_CONSTRUCTOR"))
+        constructor_holds();
+}
+
+NOINLINE static void parent_holds(void)
+{
+    HOLD(10, 100);
+}
+
+NOINLINE static void child_holds(void)
+{
+    HOLD(7, 77);
+}
+
+NOINLINE static void grandchild_holds(void)
+{
+    HOLD(5, 55);
+}
+
+NOINLINE static void next_program_holds(void)
+{
+    HOLD(20, 500);
+}
+
+static void await(pid_t child)
+{
+    int status;
+    waitpid(child, &status, 0);
+}
+
+static void do_fork(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        child_holds();
+        pid_t grandchild = fork();
+        if (grandchild == 0) {
+            grandchild_holds();
+            _exit(0);
+        }
+        await(grandchild);
+        _exit(0);
+    }
+    await(child);
+}
+
+static void do_spawn(const char *self)
+{
+    char *arguments[] = {(char *)self, (char *)"next", NULL};
+    pid_t child;
+    if (posix_spawn(&child, self, NULL, NULL, arguments, environ) == 0)
+        await(child);
+}
+
+int main(int count, char **arguments)
+{
+    const char *what = count > 1 ? arguments[1] : "";
+    if (strcmp(what, "next") == 0) {
+        next_program_holds();
+        wait_line();
+        return 4;
+    }
+    if (getenv("LINEAGE_CONSTRUCTOR") == NULL)
+        begin();
+    parent_holds();
+    if (strcmp(what, "fork") == 0)
+        do_fork();
+    if (strcmp(what, "spawn") == 0)
+        do_spawn(arguments[0]);
+    if (strcmp(what, "exec") == 0)
+        execl(arguments[0], arguments[0], "next", (char *)NULL);
+    if (getenv("LINEAGE_CONSTRUCTOR") == NULL) {
+        say("done\n");
+        wait_line();
+    }
+    return 5;
+}
