@@ -161,3 +161,55 @@ fn a_target_whose_main_thread_had_ended_before_is_refused() {
     let pid = target.pid().to_string();
     assert_refused(&run(&["--pid", &pid]), &[&pid, "main thread"]);
 }
+
+/// A control group with this much memory, in the hierarchy that the machine has; removed again when it
+/// is dropped.
+struct MemoryGroup(std::path::PathBuf);
+
+impl MemoryGroup {
+    fn new(limit_bytes: u64) -> Self {
+        let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
+        let (root, limit) = match v1.exists() {
+            true => (v1, "memory.limit_in_bytes"),
+            false => (std::path::Path::new("/sys/fs/cgroup"), "memory.max"),
+        };
+        let group = root.join(format!("leaktrace-test-{}", std::process::id()));
+        std::fs::create_dir(&group).expect("a control group");
+        std::fs::write(group.join(limit), limit_bytes.to_string()).expect("a limit");
+        Self(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // The kernel lets go of its dead a little later; what is left over is an empty folder.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn an_out_of_memory_kill_is_told_from_other_kills_and_the_report_names_the_site() {
+    let program = Program::c("out_of_memory.c");
+    let group = MemoryGroup::new(48 << 20);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$1\""])
+        .arg(&group.0)
+        .arg(program.path());
+    let mut target = Target::start_command(&mut command);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    target.say("go");
+    let (output, _) = target.end();
+    let session = tracer.wait();
+    assert_killed(&session, Signal::KILL);
+    assert_eq!(session.end["out_of_memory"], true, "{}", session.end);
+    let said: u64 = output
+        .last()
+        .and_then(|line| line.parse().ok())
+        .unwrap_or(0);
+    let seen = session.final_report().held_by("heap", "takes").count;
+    assert!(
+        seen == said || seen == said + 1,
+        "{seen} blocks, {said} said"
+    );
+}
