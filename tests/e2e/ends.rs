@@ -167,6 +167,7 @@ fn a_target_whose_main_thread_had_ended_before_is_refused() {
 struct MemoryGroup(std::path::PathBuf);
 
 impl MemoryGroup {
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     fn new(limit_bytes: u64) -> Self {
         let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
         let (root, limit) = match v1.exists() {

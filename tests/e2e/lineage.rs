@@ -1,6 +1,8 @@
 //! A process that forks, spawns and executes: each part of it is counted on its own, from its first
 //! allocation on.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 use leaktrace_tests::{Held, Program, Report, Session, Target, Tracer, leaktrace};
