@@ -88,6 +88,11 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Blocks that were allocated here since the start.
+    pub fn allocated_count(&self) -> u64 {
+        number(self.0, "/allocated_count")
+    }
+
     /// Its frames, the caller of the allocation function first.
     pub fn frames(&self) -> Vec<Frame<'a>> {
         let frames = self.0["frames"].as_array().expect("`frames` of a site");

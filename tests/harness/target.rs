@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -70,8 +71,13 @@ impl Target {
     /// so that what is measured from now on does not move any more.
     pub fn answer(&mut self, line: &str) -> Truth {
         self.say(line);
+        self.await_answer(Duration::ZERO)
+    }
+
+    /// Waits until the program has done what it was asked for, which takes it this long.
+    pub fn await_answer(&mut self, work: Duration) -> Truth {
         loop {
-            match self.lines.next(PATIENCE) {
+            match self.lines.next(PATIENCE + work) {
                 Some(line) if line == "done" => return self.truth.clone(),
                 Some(line) => self.truth.add(&line),
                 None => panic!("the traced program has ended before it was done"),
