@@ -77,7 +77,9 @@ const FEW_MAPPINGS: u64 = 16;
 /// bits are combined because LLVM turns the test of a single one back into a branch.
 #[inline(always)]
 fn search_from(table: &MappingTable, address: u64, first_step: u64) -> usize {
-    let mut at = 0u64;
+    // Hidden, because LLVM would see that the steps have no bit in common and turn `+` into `|`,
+    // after which the verifier knows no bounds (Linux 6.1; its `|` takes constants only).
+    let mut at = core::hint::black_box(0u64);
     let mut step = first_step;
     while step > 0 {
         let candidate = (at + step) & (MAX_MAPPINGS as u64 - 1);
