@@ -43,7 +43,7 @@ pub struct Start {
 /// What is traced from now on too.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewTarget {
-    /// `fork` or `exec`.
+    /// `fork`, `exec` or `exit`.
     pub event: &'static str,
     /// The process.
     #[serde(flatten)]
@@ -51,6 +51,15 @@ pub struct NewTarget {
     /// Its probes; those that a forked child has from its parent are not repeated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeLine>,
+    /// Exit code of a process that has exited, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that killed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether the kernel killed it because memory was out; absent when nothing says so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_memory: bool,
 }
 
 /// A traced process.

@@ -44,6 +44,11 @@ NOINLINE static void next_program_holds(void)
     HOLD(20, 500);
 }
 
+NOINLINE static void parent_holds_after_its_children(void)
+{
+    HOLD(9, 90);
+}
+
 static void await(pid_t child)
 {
     int status;
@@ -85,8 +90,11 @@ int main(int count, char **arguments)
     if (getenv("LINEAGE_CONSTRUCTOR") == NULL)
         begin();
     parent_holds();
-    if (strcmp(what, "fork") == 0)
+    if (strcmp(what, "fork") == 0) {
         do_fork();
+        do_fork();
+        parent_holds_after_its_children();
+    }
     if (strcmp(what, "spawn") == 0)
         do_spawn(arguments[0]);
     if (strcmp(what, "exec") == 0)

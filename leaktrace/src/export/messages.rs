@@ -52,6 +52,7 @@ pub fn new_target(new: &NewTarget) -> String {
     let comm = plain(&target.comm);
     let parent = target.parent_pid;
     match (new.event, parent) {
+        ("exit", _) => ended(new),
         ("exec", _) => format!(
             "pid {} now runs {comm}: {} attached; what it held before is gone\n",
             target.pid,
@@ -62,6 +63,18 @@ pub fn new_target(new: &NewTarget) -> String {
             target.pid
         ),
         (_, None) => format!("tracing pid {} ({comm}) too\n", target.pid),
+    }
+}
+
+fn ended(new: &NewTarget) -> String {
+    let pid = new.target.pid;
+    match (new.exit_code, new.signal) {
+        _ if new.out_of_memory => {
+            format!("pid {pid} was killed by the kernel because memory was out\n")
+        }
+        (Some(code), _) => format!("pid {pid} exited with code {code}\n"),
+        (None, Some(signal)) => format!("pid {pid} was killed by {}\n", signal_name(signal)),
+        (None, None) => format!("pid {pid} exited\n"),
     }
 }
 

@@ -116,7 +116,7 @@ impl Launched {
         let process = Process::open(self.pid())?;
         let Some(place) = linker_notice(&process)? else {
             // A static program: all that will be there is there.
-            return self.keep_after_our_end();
+            return Ok(());
         };
         for call in 1..=MAX_CALLS {
             self.run_to(place, name)?;
@@ -124,11 +124,7 @@ impl Launched {
                 break;
             }
         }
-        self.keep_after_our_end()
-    }
-
-    fn keep_after_our_end(&self) -> anyhow::Result<()> {
-        Ok(ptrace::setoptions(self.tid(), ptrace::Options::empty())?)
+        Ok(())
     }
 
     /// Runs until the instruction at this address is next, and leaves no trace there.
@@ -265,9 +261,15 @@ fn auxiliary(pid: u32, key: u64) -> anyhow::Result<Option<u64>> {
 
 /// Makes the command run as the user who called sudo, with that user's groups and home.
 fn become_caller(command: &mut Command) -> anyhow::Result<()> {
+    if std::env::var_os("SUDO_UID").is_none() {
+        return Ok(());
+    }
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
     let (Some(uid), Some(gid)) = (number("SUDO_UID"), number("SUDO_GID")) else {
-        return Ok(());
+        bail!(
+            "cannot give up root for the command: SUDO_UID and SUDO_GID are not both numbers; set \
+             them, or let it run as root with --as-root"
+        );
     };
     if uid == 0 || !rustix::process::geteuid().is_root() {
         return Ok(());

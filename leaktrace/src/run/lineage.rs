@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::traced::{Traced, hazard};
 use crate::probes::Program;
 use crate::report::NewTarget;
-use crate::session::{NewProcess, Session};
+use crate::session::{ExitStatus, NewProcess, Session};
 use crate::symbolize::ElfNaming;
 use crate::target::Process;
 
@@ -79,6 +79,7 @@ impl Traced {
         let event = if self.epoch > 1 { "exec" } else { "fork" };
         let Some(now) = self.mappings_now() else {
             // It has ended, or cannot be looked at.
+            self.warn_if_still_loading();
             self.waiting_since = None;
             return Ok(Some(self.announcement(event)));
         };
@@ -122,6 +123,35 @@ impl Traced {
                 "exec" => self.probe_lines(),
                 _ => Vec::new(),
             },
+            exit_code: None,
+            signal: None,
+            out_of_memory: false,
+        }
+    }
+
+    /// What the output says of its end, when others run on.
+    pub(super) fn obituary(&self, session: &Session) -> NewTarget {
+        let mut end = self.announcement("exit");
+        match self.exit_status(session) {
+            Some(ExitStatus::Code(code)) => end.exit_code = Some(code),
+            Some(ExitStatus::Signal(signal)) => {
+                end.signal = Some(signal);
+                end.out_of_memory = session.was_oom_victim(self.index);
+            }
+            None => {}
+        }
+        end
+    }
+
+    /// Says that nothing of the present program is counted, if that is so at the end.
+    pub(super) fn warn_if_still_loading(&self) {
+        if self.waiting_since.is_some() {
+            log::warn!(
+                "process {} had begun to run another program ({}), whose allocator was not found \
+                 before the end: nothing of it is counted",
+                self.pid,
+                self.comm
+            );
         }
     }
 }

@@ -271,6 +271,9 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let elapsed = self.started.elapsed();
+        for target in self.targets.iter().filter(|target| target.pid() == pid) {
+            output.new_target(target.obituary(session))?;
+        }
         for target in &mut self.targets {
             let is_it = target.pid() == pid && target.parent.is_some() && !target.reported;
             if !is_it {
@@ -369,6 +372,7 @@ impl<'a> Watch<'a> {
         session.detach();
         let reason = ended?;
         read?;
+        self.targets.iter().for_each(Traced::warn_if_still_loading);
         self.follow_processes(session, output)?;
         self.write(output, true)?;
         Ok(reason)

@@ -92,28 +92,47 @@ impl Inherited {
             Some(known) => (known.id, known.linked),
             None => (self.define(place, path)?, false),
         };
-        let mut first = None;
+        // The program belongs to the trace event, so that one link serves every thread. It is put on
+        // an event that nobody inherits: the kernel (6.18) copies the program to inherited events,
+        // and takes it off the trace event, for all, when the first of them goes.
+        let carrier = match linked {
+            true => None,
+            false => Some(self.open_on_first(id, threads)?),
+        };
+        let mut found = false;
         for thread in threads {
-            match open_event(id, *thread) {
+            match open_event(id, *thread, Inherit::Yes) {
                 Ok(event) => {
-                    first.get_or_insert(event.as_raw_fd());
+                    found = true;
                     self.events.push(event);
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => return Err(error),
             }
         }
-        let Some(event) = first else {
+        if !found {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
-        };
-        // The program belongs to the trace event, so that one link serves every thread.
-        if !linked {
-            self.links.push(link(program, event, cookie)?);
+        }
+        if let Some(carrier) = carrier {
+            self.links.push(link(program, carrier.as_raw_fd(), cookie)?);
+            self.events.push(carrier);
             if let Some(known) = self.defined.get_mut(&place) {
                 known.linked = true;
             }
         }
         Ok(())
+    }
+
+    /// An event that nobody inherits, of the first of these threads that lives.
+    fn open_on_first(&self, id: u64, threads: &[u32]) -> io::Result<OwnedFd> {
+        let mut last = io::Error::from_raw_os_error(libc::ESRCH);
+        for thread in threads {
+            match open_event(id, *thread, Inherit::No) {
+                Ok(event) => return Ok(event),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     fn define(&mut self, place: Place, path: &str) -> io::Result<u64> {
@@ -188,8 +207,14 @@ impl Drop for Inherited {
     }
 }
 
-/// An event of one thread and of all that it makes.
-fn open_event(id: u64, thread: u32) -> io::Result<OwnedFd> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inherit {
+    Yes,
+    No,
+}
+
+/// An event of one thread and, inherited, of all that it makes.
+fn open_event(id: u64, thread: u32, inherit: Inherit) -> io::Result<OwnedFd> {
     let mut attributes = aya_obj::generated::perf_event_attr {
         type_: aya_obj::generated::perf_type_id::PERF_TYPE_TRACEPOINT as u32,
         size: u32::try_from(size_of::<aya_obj::generated::perf_event_attr>())
@@ -198,7 +223,7 @@ fn open_event(id: u64, thread: u32) -> io::Result<OwnedFd> {
         // SAFETY: a struct of plain integers; all zeros is a value of it.
         ..unsafe { std::mem::zeroed() }
     };
-    attributes.set_inherit(1);
+    attributes.set_inherit(u64::from(inherit == Inherit::Yes));
     let (any_cpu, no_group) = (-1, -1);
     // SAFETY: the attributes live during the call.
     let fd = unsafe {
