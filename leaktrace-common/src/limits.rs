@@ -27,6 +27,13 @@ pub const MAX_BRIDGE_CHAIN: u32 = 3;
 /// a CPU is not safe (0.3% corrupted stacks were measured on 6.12 with preempt=full).
 pub const SCRATCH_SLOTS: u32 = 4;
 
+/// Scratch areas that all CPUs share, for when those of a CPU are in use: on a fully preemptible
+/// kernel every runnable thread can be preempted inside a probe.
+pub const SHARED_SCRATCH_SLOTS: u32 = 128;
+
+/// Shared areas that one call tries.
+pub const SHARED_SCRATCH_TRIES: u32 = 16;
+
 /// Size of a page on x86-64.
 pub const PAGE_BYTES: u64 = 4096;
 

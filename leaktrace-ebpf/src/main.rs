@@ -18,6 +18,7 @@ mod atomic;
 mod call;
 mod code;
 mod free;
+mod kernel_stack;
 mod live;
 mod loss;
 mod mapping;
@@ -35,6 +36,7 @@ use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
 /// Entry of a function that hands out a block.
 #[uprobe]
 pub fn allocate_enter(ctx: ProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     allocate::enter(&ctx);
     0
 }
@@ -42,6 +44,7 @@ pub fn allocate_enter(ctx: ProbeContext) -> u32 {
 /// Return from a function that hands out a block.
 #[uretprobe]
 pub fn allocate_return(ctx: RetProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     allocate::leave(&ctx);
     0
 }
@@ -49,6 +52,7 @@ pub fn allocate_return(ctx: RetProbeContext) -> u32 {
 /// A `ret` instruction of a function that hands out a block and can throw.
 #[uprobe]
 pub fn allocate_ret(ctx: ProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     allocate::leave_at_ret(&ctx);
     0
 }
@@ -56,6 +60,7 @@ pub fn allocate_ret(ctx: ProbeContext) -> u32 {
 /// Entry of a function that frees a block.
 #[uprobe]
 pub fn free_enter(ctx: ProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     free::enter(&ctx);
     0
 }
@@ -63,6 +68,7 @@ pub fn free_enter(ctx: ProbeContext) -> u32 {
 /// Entry of mmap, munmap, mremap.
 #[uprobe]
 pub fn mapping_enter(ctx: ProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     mapping::enter(&ctx);
     0
 }
@@ -70,6 +76,7 @@ pub fn mapping_enter(ctx: ProbeContext) -> u32 {
 /// Return from mmap, munmap, mremap.
 #[uretprobe]
 pub fn mapping_return(ctx: RetProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     mapping::leave(&ctx);
     0
 }
@@ -77,6 +84,7 @@ pub fn mapping_return(ctx: RetProbeContext) -> u32 {
 /// The dynamic linker tells debuggers that the list of objects has changed.
 #[uprobe]
 pub fn code_mapped(ctx: ProbeContext) -> u32 {
+    kernel_stack::keep(&ctx);
     code::mapped(&ctx);
     0
 }

@@ -4,7 +4,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array as InnerArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use leaktrace_common::event::Event;
 use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteBirths, SiteTotals};
 use leaktrace_common::limits;
@@ -39,6 +39,10 @@ pub static FOLLOW_FORKS: Global<u32> = Global::new(0);
 /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
 #[unsafe(no_mangle)]
 pub static EH_FRAME: Global<u32> = Global::new(1);
+
+/// Always 0, which the compiler does not know, see [`crate::kernel_stack`].
+#[unsafe(no_mangle)]
+pub static NEVER: Global<u32> = Global::new(0);
 
 /// Key: always 0. Written by user space (`armed`) and programs (`next_site`, `next_process`).
 #[map]
@@ -141,6 +145,15 @@ pub static UNFINISHED: RingBuf = RingBuf::with_byte_size(limits::UNFINISHED_BYTE
 /// Working memory of the stack walk, see [`crate::scratch`].
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits::SCRATCH_SLOTS, 0);
+
+/// More of it, for when the areas of a CPU are in use.
+#[map]
+pub static SHARED_SCRATCH: Array<Scratch> =
+    Array::with_max_entries(limits::SHARED_SCRATCH_SLOTS, 0);
+
+/// Always empty, see [`crate::kernel_stack`].
+#[map]
+pub static NO_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Reserves room for an event, fills it and sends it; `false` when the ring buffer is full.
 #[inline(always)]

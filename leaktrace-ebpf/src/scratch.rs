@@ -1,13 +1,13 @@
 //! Working memory of the stack walk: too large for the BPF stack, and a per-CPU area alone is not
 //! safe, because a uprobe handler can be preempted by another one on the same CPU. So each CPU has
-//! a few areas, and a walk takes a free one with a compare-and-exchange.
+//! a few areas, all CPUs share some more, and a walk takes a free one with a compare-and-exchange.
 
-use leaktrace_common::limits::SCRATCH_SLOTS;
+use leaktrace_common::limits::{SCRATCH_SLOTS, SHARED_SCRATCH_SLOTS, SHARED_SCRATCH_TRIES};
 use leaktrace_common::stack::StackRecord;
 use leaktrace_common::unwind::Registers;
 
-use crate::atomic;
-use crate::maps::SCRATCH;
+use crate::maps::{SCRATCH, SHARED_SCRATCH};
+use crate::{atomic, pending};
 
 /// Bytes of the stack that are read at once: most stacks need one or two reads, and copying a
 /// whole page costs as much as the walk of four frames.
@@ -63,19 +63,35 @@ pub struct Window {
     pub words: [u64; WINDOW_WORDS],
 }
 
-/// Takes a free area of this CPU; `None` when all are in use.
+/// Takes a free area; `None` when those of this CPU and the shared ones that were tried are in use.
 #[inline(always)]
 pub fn acquire() -> Option<*mut Scratch> {
     let mut slot = 0;
     while slot < SCRATCH_SLOTS {
         let area = SCRATCH.get_ptr_mut(slot)?;
-        // SAFETY: the pointer is a live map value.
-        if atomic::replace(unsafe { &raw mut (*area).taken }, 0, 1) {
+        if take(area) {
             return Some(area);
         }
         slot += 1;
     }
+    // Threads begin at different places, so that they seldom try the same ones.
+    let first = pending::current_tid();
+    let mut tried = 0;
+    while tried < SHARED_SCRATCH_TRIES {
+        let slot = first.wrapping_add(tried) % SHARED_SCRATCH_SLOTS;
+        let area = SHARED_SCRATCH.get_ptr_mut(slot)?;
+        if take(area) {
+            return Some(area);
+        }
+        tried += 1;
+    }
     None
+}
+
+#[inline(always)]
+fn take(area: *mut Scratch) -> bool {
+    // SAFETY: the pointer is a live map value.
+    atomic::replace(unsafe { &raw mut (*area).taken }, 0, 1)
 }
 
 /// Gives an area back.

@@ -292,6 +292,7 @@ pub(super) fn map_data(map: &Map) -> Option<&MapData> {
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data) => Some(data),
         _ => None,
     }
@@ -339,3 +340,7 @@ fn ring_buffer(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, 
 
 /// Programs that were loaded for multi attachment, by name.
 pub(super) type LoadedPrograms = HashMap<&'static str, OwnedFd>;
+
+#[cfg(test)]
+#[path = "object_tests.rs"]
+mod object_tests;
