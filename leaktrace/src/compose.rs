@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{Alert, MemoryTracker, Order, Tracker};
+use crate::analysis::{Alert, MemoryTracker, Order, Owners, Tracker};
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming, suspect};
@@ -44,6 +44,8 @@ pub struct Material<'a> {
     pub churn: bool,
     /// The memory of the whole process.
     pub memory: &'a MemoryTracker,
+    /// Who holds what the process has grown by; absent when its mappings could not be read.
+    pub owners: Option<&'a Owners>,
     /// What makes two sites one.
     pub group_by: GroupBy,
     /// Resident set when the session was armed, bytes.
@@ -103,10 +105,7 @@ pub fn report(
         comm: material.comm.to_owned(),
         parent_pid: material.parent_pid,
         epoch: (material.epoch > 1).then_some(material.epoch),
-        process: process::line(
-            material,
-            heap.live_bytes + mapped.live_bytes.saturating_sub(snapshot.reserved_bytes),
-        ),
+        process: process::line(material),
         limits: process::limits(material),
         time_left: process::time_left(material),
         totals: TotalsLine {

@@ -168,11 +168,15 @@ pub struct ProcessLine {
     /// Resident set, bytes; absent when the process has died.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_bytes: Option<u64>,
+    /// Resident set when counting began, bytes: what was allocated before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_at_start_bytes: Option<u64>,
     /// Growth of the resident set since the start, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_growth_bytes: Option<i64>,
-    /// Live tracked bytes, without those that are only reserved, as a share of the growth; absent
-    /// when the process did not grow.
+    /// Share of the growth that is in the memory of traced blocks, what the allocator needs for them
+    /// or keeps included, or in traced mappings; absent when the process did not grow, when its
+    /// mappings could not be read, and when something was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explained_ratio: Option<f64>,
     /// How the resident set moves: `climbing`, `falling`, `tidal` or `flat`; absent while too little
@@ -182,6 +186,60 @@ pub struct ProcessLine {
     /// Change since the start by kind of memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_by_kind: Option<KindsLine>,
+    /// The growth by who holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub growth_by_owner: Option<OwnersLine>,
+    /// Language runtime that manages memory of its own in the process: `jvm`, `v8`, `cpython`, `go`,
+    /// `dotnet`, `ruby`, `beam` or `php`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<&'static str>,
+    /// What to look with next, where much of the growth is in memory that call stacks of malloc say
+    /// nothing about; a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_tool: Option<String>,
+}
+
+/// The growth of the process since the start by who holds it, bytes. `rss_growth_bytes` is the sum,
+/// less `swapped_bytes`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OwnersLine {
+    /// When this was read, seconds since the start: not at every report where reading it takes
+    /// long, and before the end of a process that has ended.
+    pub at_s: f64,
+    /// Live blocks, as the program asked for them.
+    pub heap_bytes: i64,
+    /// What the allocator's memory has grown by beyond them: headers and rounding, free blocks
+    /// that it keeps, blocks from before the start that are touched only now. Negative when live
+    /// blocks are not touched yet, or lie in memory that was resident before.
+    pub allocator_bytes: i64,
+    /// What has been touched of traced mappings.
+    pub mapped_bytes: i64,
+    /// The main stack, and data of the program and its libraries.
+    pub data_bytes: i64,
+    /// Other pages of mapped files.
+    pub file_bytes: i64,
+    /// Other shared memory.
+    pub shared_bytes: i64,
+    /// Anonymous memory that no traced call has asked for: mapped before the start and touched
+    /// since, or mapped by raw system calls. Negative when such memory was given back.
+    pub untracked_bytes: i64,
+    /// Of all these, what has gone to swap.
+    pub swapped_bytes: i64,
+    /// The file that `file_bytes` has grown by most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_file: Option<GrownFile>,
+    /// The same of `shared_bytes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub largest_shared: Option<GrownFile>,
+}
+
+/// A mapped file, or shared memory with a name, of which more is resident than at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GrownFile {
+    /// Path as the process sees it; empty for memory without a name.
+    pub path: String,
+    /// Its growth.
+    pub bytes: i64,
 }
 
 /// Change since the start by kind of memory, bytes.

@@ -4,6 +4,7 @@
 mod attaching;
 mod command;
 mod exits;
+mod footprint;
 mod lineage;
 mod objects;
 mod output;

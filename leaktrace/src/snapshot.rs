@@ -140,6 +140,12 @@ impl Snapshot {
         sum
     }
 
+    /// Bytes of the heap and of mappings that are live and not only reserved.
+    pub fn tracked_bytes(&self) -> u64 {
+        let mapped_bytes = self.totals(Source::Mmap).live_bytes;
+        self.totals(Source::Heap).live_bytes + mapped_bytes.saturating_sub(self.reserved_bytes)
+    }
+
     /// The same reading with the sites of one pair of functions alone, or with those of none.
     #[must_use]
     pub fn of_pair(&self, pair: Option<u8>) -> Self {

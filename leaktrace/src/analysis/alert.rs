@@ -200,7 +200,7 @@ mod tests {
                 }],
                 ..MemoryUse::default()
             };
-            tracker.observe(Duration::from_secs(second), reading);
+            tracker.observe(Duration::from_secs(second), reading, 0);
         }
         tracker
     }

@@ -32,6 +32,8 @@ pub struct MemoryGrowth {
     pub swapped_bytes: i64,
     /// Page faults that had to wait for a disk.
     pub major_faults: i64,
+    /// Anonymous memory, swap included, beyond what was live and tracked at the same time.
+    pub untracked_anonymous_bytes: i64,
 }
 
 /// When the first bound is reached if it goes on like this.
@@ -48,13 +50,16 @@ pub struct TimeLeft {
 pub struct MemoryTracker {
     start: Option<MemoryUse>,
     latest: Option<MemoryUse>,
+    /// Live and traced at the latest reading.
+    tracked_bytes: u64,
     resident: Series,
     bounds: Vec<(BoundKind, Series)>,
 }
 
 impl MemoryTracker {
-    /// Adds a reading.
-    pub fn observe(&mut self, elapsed: Duration, memory: MemoryUse) {
+    /// Adds a reading; `tracked_bytes` are live, traced and not only reserved at that time.
+    pub fn observe(&mut self, elapsed: Duration, memory: MemoryUse, tracked_bytes: u64) {
+        self.tracked_bytes = tracked_bytes;
         push(&mut self.resident, elapsed, memory.resident_bytes());
         for bound in &memory.bounds {
             let known = self.bounds.iter_mut().find(|(kind, _)| *kind == bound.kind);
@@ -88,6 +93,9 @@ impl MemoryTracker {
             shared_bytes: change(|memory| memory.shared_bytes),
             swapped_bytes: change(|memory| memory.swapped_bytes),
             major_faults: change(|memory| memory.major_faults),
+            untracked_anonymous_bytes: change(|memory| {
+                memory.anonymous_bytes + memory.swapped_bytes
+            }) - self.tracked_bytes.cast_signed(),
         })
     }
 
@@ -213,7 +221,7 @@ mod tests {
         let mut tracker = MemoryTracker::default();
         for second in 0..60 {
             let reading = memory(level(second), 1_000_000);
-            tracker.observe(Duration::from_secs(second), reading);
+            tracker.observe(Duration::from_secs(second), reading, 1000);
         }
         tracker
     }
@@ -258,5 +266,6 @@ mod tests {
         let growth = tracked(|s| 1000 + s * 100).growth().unwrap();
         assert_eq!(growth.anonymous_bytes, 5900);
         assert_eq!(growth.file_bytes, 0);
+        assert_eq!(growth.untracked_anonymous_bytes, 4900);
     }
 }

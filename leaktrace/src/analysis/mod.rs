@@ -3,6 +3,7 @@
 mod alert;
 mod churn;
 mod cohorts;
+mod footprint;
 mod growth;
 mod memory;
 mod ranking;
@@ -20,6 +21,7 @@ use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 pub use alert::{Alert, Alerts, Condition};
 pub use churn::Churn;
+pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;
 pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
 pub use ranking::Order;

@@ -1,35 +1,116 @@
 //! The memory of a whole process → the lines of a report about it. Reads nothing.
 
-use super::Material;
-use crate::report::{KindsLine, LimitLine, ProcessLine, TimeLeftLine};
+use leaktrace_common::loss::Loss;
 
-/// The process as a whole; `tracked_bytes` are live and not only reserved.
-pub(super) fn line(material: &Material<'_>, tracked_bytes: u64) -> ProcessLine {
-    let rss_bytes = material.snapshot.rss_bytes;
-    let growth = rss_bytes
-        .zip(material.rss_at_start_bytes)
-        .map(|(now, start)| now.cast_signed() - start.cast_signed());
+use super::Material;
+use crate::analysis::{MemoryGrowth, Owners};
+use crate::report::{GrownFile, KindsLine, LimitLine, OwnersLine, ProcessLine, TimeLeftLine};
+use crate::target::Runtime;
+
+/// Less growth than this is not worth another tool.
+const WORTH_BYTES: i64 = 1 << 20;
+
+/// Part of the growth from which on it is worth one.
+const WORTH_SHARE: f64 = 0.2;
+
+/// The process as a whole.
+pub(super) fn line(material: &Material<'_>) -> ProcessLine {
+    let snapshot = material.snapshot;
+    let owners = material.owners;
+    // Two ways of asking the kernel give two figures; those of one report are of one kind.
+    let fresh =
+        owners.filter(|owners| snapshot.rss_bytes.is_some() && owners.at >= snapshot.elapsed);
+    let rss_bytes = fresh.map_or(snapshot.rss_bytes, |owners| Some(owners.resident_bytes));
+    let growth = match fresh {
+        Some(owners) => Some(owners.growth_bytes),
+        None => rss_bytes
+            .zip(material.rss_at_start_bytes)
+            .map(|(now, start)| now.cast_signed() - start.cast_signed()),
+    };
+    let runtime = Runtime::find(&snapshot.mappings);
     ProcessLine {
         rss_bytes,
+        rss_at_start_bytes: match fresh {
+            Some(owners) => owners
+                .resident_bytes
+                .checked_add_signed(-owners.growth_bytes),
+            None => material.rss_at_start_bytes,
+        },
         rss_growth_bytes: growth,
-        explained_ratio: growth
-            .filter(|growth| *growth > 0)
-            .map(|growth| tracked_bytes as f64 / growth as f64),
+        explained_ratio: owners
+            .filter(|_| is_all_counted(material))
+            .and_then(Owners::explained_ratio),
         rss_pattern: material.memory.pattern(),
-        growth_by_kind: kinds(material, tracked_bytes),
+        growth_by_kind: material.memory.growth().map(kinds),
+        growth_by_owner: owners.map(owners_line),
+        runtime: runtime.map(Runtime::word),
+        next_tool: owners.and_then(|owners| next_tool(owners, runtime, material.pid)),
     }
 }
 
-fn kinds(material: &Material<'_>, tracked_bytes: u64) -> Option<KindsLine> {
-    let growth = material.memory.growth()?;
-    Some(KindsLine {
+/// Whether what the allocator holds beyond the live blocks is its own use, and not also blocks that
+/// were left out.
+fn is_all_counted(material: &Material<'_>) -> bool {
+    let lost = |reason| material.snapshot.losses.get(reason).count > 0;
+    !material.filtered && !lost(Loss::LiveMapFull) && !lost(Loss::PendingMapFull)
+}
+
+fn kinds(growth: MemoryGrowth) -> KindsLine {
+    KindsLine {
         anonymous_bytes: growth.anonymous_bytes,
         file_bytes: growth.file_bytes,
         shared_bytes: growth.shared_bytes,
         swapped_bytes: growth.swapped_bytes,
         major_faults: growth.major_faults,
-        untracked_anonymous_bytes: growth.anonymous_bytes + growth.swapped_bytes
-            - tracked_bytes.cast_signed(),
+        untracked_anonymous_bytes: growth.untracked_anonymous_bytes,
+    }
+}
+
+fn owners_line(owners: &Owners) -> OwnersLine {
+    let grown = |largest: &Option<(String, i64)>| {
+        let (path, bytes) = largest.clone()?;
+        Some(GrownFile { path, bytes })
+    };
+    OwnersLine {
+        at_s: owners.at.as_secs_f64(),
+        heap_bytes: owners.heap_bytes,
+        allocator_bytes: owners.allocator_bytes,
+        mapped_bytes: owners.mapped_bytes,
+        data_bytes: owners.data_bytes,
+        file_bytes: owners.file_bytes,
+        shared_bytes: owners.shared_bytes,
+        untracked_bytes: owners.untracked_bytes,
+        swapped_bytes: owners.swapped_bytes,
+        largest_file: grown(&owners.largest_file),
+        largest_shared: grown(&owners.largest_shared),
+    }
+}
+
+/// What to look with, where the growth is.
+fn next_tool(owners: &Owners, runtime: Option<Runtime>, pid: u32) -> Option<String> {
+    let held_bytes = owners.growth_bytes + owners.swapped_bytes;
+    let least_bytes = WORTH_BYTES.max((held_bytes as f64 * WORTH_SHARE) as i64);
+    let is_worth = |bytes: i64| bytes >= least_bytes;
+    if let Some(runtime) = runtime
+        && is_worth(owners.untracked_bytes.max(0) + owners.mapped_bytes.max(0))
+    {
+        return Some(runtime.next_tool().replace("PID", &pid.to_string()));
+    }
+    if is_worth(owners.untracked_bytes) {
+        return Some(format!(
+            "it touches memory that it had mapped before, or maps by raw system calls: perf record \
+             -g -e page-faults -p {pid} shows the code that touches it"
+        ));
+    }
+    if is_worth(owners.shared_bytes) {
+        return Some(format!(
+            "shared memory has grown: ls -l /dev/shm /proc/{pid}/map_files, ipcs -m and lsof say \
+             who else has it"
+        ));
+    }
+    is_worth(owners.file_bytes).then(|| {
+        "pages of mapped files have grown: the kernel takes them back when memory is short"
+            .to_owned()
     })
 }
 

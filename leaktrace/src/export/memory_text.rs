@@ -2,54 +2,109 @@
 
 use std::fmt::Write;
 
-use crate::report::{LimitLine, Report};
+use super::sanitize::plain;
+use crate::report::{GrownFile, LimitLine, OwnersLine, Report};
 use crate::units;
 
 /// Below this, a kind of memory is not worth a word.
 const WORTH_BYTES: i64 = 64 * 1024;
 
-/// Resident set, its growth and how it moves.
+/// Resident set, what of it is from before, its growth and how it moves.
 pub(super) fn resident(report: &Report) -> Option<String> {
     let process = &report.process;
-    let mut text = units::bytes(process.rss_bytes?);
-    if let Some(growth) = process.rss_growth_bytes {
+    let mut text = match (process.rss_bytes, &process.growth_by_owner) {
+        (Some(rss_bytes), _) => units::bytes(rss_bytes),
+        (None, Some(owners)) => {
+            let at = units::elapsed(owners.at_s);
+            format!(
+                "{} since the start when it was read last, after {at}",
+                held(owners)
+            )
+        }
+        (None, None) => return None,
+    };
+    if let (Some(growth), Some(start)) = (process.rss_growth_bytes, process.rss_at_start_bytes) {
         // Writing to a String cannot fail.
-        let _ = write!(text, ", {} since the start", units::signed_bytes(growth));
+        let _ = write!(
+            text,
+            ": {} from before the start, {} since",
+            units::bytes(start),
+            units::signed_bytes(growth)
+        );
     }
     if let Some(pattern) = process.rss_pattern {
         let _ = write!(text, " ({pattern})");
     }
     if let Some(ratio) = process.explained_ratio {
-        let _ = write!(
-            text,
-            ", {:.0}% of it explained by what is live",
-            ratio * 100.0
-        );
+        let _ = write!(text, ", {:.0}% of it explained", ratio * 100.0);
     }
     Some(text)
 }
 
-/// What of the growth is not explained, by kind; absent when that is next to nothing.
-pub(super) fn elsewhere(report: &Report) -> Option<String> {
-    let kinds = report.process.growth_by_kind.as_ref()?;
+/// Growth, swap included.
+fn held(owners: &OwnersLine) -> String {
+    let parts = [
+        owners.heap_bytes,
+        owners.allocator_bytes,
+        owners.mapped_bytes,
+        owners.data_bytes,
+        owners.file_bytes,
+        owners.shared_bytes,
+        owners.untracked_bytes,
+    ];
+    units::signed_bytes(parts.iter().sum())
+}
+
+/// Who holds what the process has grown by; absent when that is next to nothing.
+pub(super) fn owners(report: &Report) -> Option<String> {
+    let owners = report.process.growth_by_owner.as_ref()?;
     let mut parts = Vec::new();
     let mut part = |bytes: i64, what: &str| {
         if bytes.abs() >= WORTH_BYTES {
-            parts.push(format!("{} {what}", units::signed_bytes(bytes)));
+            parts.push(format!("{} {what}", units::bytes(bytes.unsigned_abs())));
         }
     };
-    if kinds.untracked_anonymous_bytes > 0 {
-        let what = "held by the allocator, allocated before or not traced";
-        part(kinds.untracked_anonymous_bytes, what);
+    part(owners.heap_bytes + owners.mapped_bytes, "tracked");
+    if owners.allocator_bytes < 0 {
+        part(
+            owners.allocator_bytes,
+            "of that untouched or in memory that was resident before",
+        );
+    } else if report.process.explained_ratio.is_none() {
+        part(
+            owners.allocator_bytes,
+            "held by the allocator or not counted",
+        );
+    } else {
+        part(owners.allocator_bytes, "held by the allocator");
     }
-    part(kinds.file_bytes, "of mapped files");
-    part(kinds.shared_bytes, "of shared memory");
-    part(kinds.swapped_bytes, "in swap");
-    if kinds.major_faults > 0 {
+    part(owners.data_bytes, "of stack and static data");
+    part(
+        owners.file_bytes,
+        &named("of mapped files", owners.largest_file.as_ref()),
+    );
+    part(
+        owners.shared_bytes,
+        &named("of shared memory", owners.largest_shared.as_ref()),
+    );
+    match owners.untracked_bytes {
+        ..0 => part(owners.untracked_bytes, "from before given back"),
+        _ => part(owners.untracked_bytes, "not explained"),
+    }
+    part(owners.swapped_bytes, "of all that in swap");
+    let kinds = report.process.growth_by_kind.as_ref();
+    if let Some(kinds) = kinds.filter(|kinds| kinds.major_faults > 0) {
         let faults = units::counted(kinds.major_faults.cast_unsigned(), "page fault");
         parts.push(format!("{faults} that waited for a disk"));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn named(what: &str, largest: Option<&GrownFile>) -> String {
+    match largest.filter(|file| !file.path.is_empty() && file.bytes >= WORTH_BYTES) {
+        Some(file) => format!("{what} (most of {})", plain(&file.path)),
+        None => what.to_owned(),
+    }
 }
 
 /// The limits that the process has of its own, and the time until the first is reached.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use leaktrace_common::loss::Loss;
 
 use crate::report::{
-    Frame, KindsLine, LimitLine, MappedLine, ProcessLine, Report, Site, TimeLeftLine, TotalsLine,
-    Verdict,
+    Frame, GrownFile, KindsLine, LimitLine, MappedLine, OwnersLine, ProcessLine, Report, Site,
+    TimeLeftLine, TotalsLine, Verdict,
 };
 
 fn frame(function: &str, file: Option<(&str, u32)>) -> Frame {
@@ -117,6 +117,22 @@ pub(super) fn report() -> Report {
                 untracked_anonymous_bytes: 1_040_000,
                 ..KindsLine::default()
             }),
+            rss_at_start_bytes: Some(100_034_150),
+            growth_by_owner: Some(OwnersLine {
+                at_s: 10.0,
+                heap_bytes: 23_000_000,
+                allocator_bytes: 1_305_696,
+                mapped_bytes: 4_194_304,
+                file_bytes: 360_128,
+                untracked_bytes: 500_000,
+                largest_file: Some(GrownFile {
+                    path: "/var/lib/api/index\u{1b}[2J".to_owned(),
+                    bytes: 300_000,
+                }),
+                ..OwnersLine::default()
+            }),
+            runtime: Some("cpython"),
+            next_tool: None,
         },
         limits: vec![LimitLine {
             kind: "cgroup",

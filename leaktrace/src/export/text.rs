@@ -50,7 +50,8 @@ fn push_header(out: &mut String, report: &Report) {
     ));
     let process = [
         ("  rss   ", memory_text::resident(report)),
-        ("  else  ", memory_text::elsewhere(report)),
+        ("  of it ", memory_text::owners(report)),
+        ("  next  ", report.process.next_tool.clone()),
         ("  limit ", memory_text::limits(report)),
     ];
     for (label, text) in process {

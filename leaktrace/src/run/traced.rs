@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::allocators::{self, Pair};
-use crate::analysis::{Alert, Alerts, MemoryTracker, Order, Tracker, Verdict};
+use crate::analysis::{Alert, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
@@ -43,6 +43,7 @@ pub(super) struct Traced {
     pub(super) mappings: Arc<Mappings>,
     pub(super) tracker: Tracker,
     pub(super) memory: MemoryTracker,
+    pub(super) footprint: Footprint,
     /// Made when the first report is.
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
@@ -123,6 +124,7 @@ impl Traced {
             mappings: Arc::clone(&mappings),
             tracker: Tracker::new(),
             memory: MemoryTracker::default(),
+            footprint: Footprint::default(),
             alerts: None,
             rss_at_start_bytes: None,
             latest: Snapshot {
@@ -157,6 +159,7 @@ impl Traced {
     pub(super) fn armed(&mut self) {
         self.rss_at_start_bytes = self.rss_bytes();
         self.read_memory(Duration::ZERO);
+        self.begin_footprint();
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -303,7 +306,8 @@ impl Traced {
     fn read_memory(&mut self, elapsed: Duration) {
         let memory = self.process.as_ref().and_then(MemoryUse::of);
         if let Some(memory) = memory {
-            self.memory.observe(elapsed, memory);
+            self.memory
+                .observe(elapsed, memory, self.latest.tracked_bytes());
         }
     }
 
@@ -368,6 +372,7 @@ impl Traced {
             alerts: &alerts,
             churn: args.churn,
             memory: &self.memory,
+            owners: self.footprint.owners(),
             group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mmap,

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 use super::command::Launched;
 use super::exits::{Exits, readable, watch_fd};
+use super::footprint::Looks;
 use super::lineage::LOOK_AGAIN;
 use super::output::Output;
 use super::signals::Signals;
@@ -43,6 +44,7 @@ pub(super) struct Watch<'a> {
     started: Instant,
     /// Time from the start to the last reading.
     last_reading: Duration,
+    looks: Looks,
     /// Pid of the process whose end was the session's.
     last_to_end: Option<u32>,
 }
@@ -75,6 +77,7 @@ impl<'a> Watch<'a> {
             seq: 0,
             started: Instant::now(),
             last_reading: Duration::ZERO,
+            looks: Looks::default(),
             last_to_end: None,
         })
     }
@@ -140,7 +143,7 @@ impl<'a> Watch<'a> {
                 _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
                 _ = reports.tick() => self.report(session, output)?,
                 // A report takes a reading itself.
-                _ = readings.tick() => if self.is_due(reading) { self.read(session)? },
+                _ = readings.tick() => if self.is_due(reading) { self.read(session, false)? },
             }
         }
     }
@@ -299,7 +302,7 @@ impl<'a> Watch<'a> {
         self.started.elapsed() - self.last_reading >= reading / 2
     }
 
-    fn read(&mut self, session: &mut Session) -> anyhow::Result<()> {
+    fn read(&mut self, session: &mut Session, is_final: bool) -> anyhow::Result<()> {
         self.last_reading = self.started.elapsed();
         session.flush_log();
         session.take_events();
@@ -311,11 +314,13 @@ impl<'a> Watch<'a> {
             target.follow_mappings(session, &mut self.naming, lost);
             target.read(session, self.started.elapsed(), self.args.older)?;
         }
+        self.looks
+            .take(&mut self.targets, session, self.started.elapsed(), is_final);
         Ok(())
     }
 
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
-        self.read(session)?;
+        self.read(session, false)?;
         self.follow_processes(session, output)?;
         self.write(output, false)?;
         if self.seq == 1 {
@@ -368,7 +373,7 @@ impl<'a> Watch<'a> {
         output: &mut Output,
         ended: anyhow::Result<EndReason>,
     ) -> anyhow::Result<EndReason> {
-        let read = self.read(session);
+        let read = self.read(session, true);
         session.detach();
         let reason = ended?;
         read?;

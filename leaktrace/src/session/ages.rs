@@ -35,6 +35,17 @@ impl Session {
 
     /// Visits every live block, in batches. Blocks that come or go meanwhile may be missed.
     fn walk_live(&self, mut visit: impl FnMut(&LiveKey, &LiveBlock)) -> anyhow::Result<()> {
+        self.walk_live_while(|key, block| {
+            visit(key, block);
+            true
+        })
+    }
+
+    /// As [`Self::walk_live`], until `visit` says that it has seen enough.
+    pub(super) fn walk_live_while(
+        &self,
+        mut visit: impl FnMut(&LiveKey, &LiveBlock) -> bool,
+    ) -> anyhow::Result<()> {
         const BATCH: usize = 16 * 1024;
         let map = self
             .ebpf
@@ -66,7 +77,9 @@ impl Session {
                 Err(error) => return Err(error).context("failed to read the live allocations"),
             };
             for (key, block) in keys.iter().zip(&blocks).take(count) {
-                visit(key, block);
+                if !visit(key, block) {
+                    return Ok(());
+                }
             }
             if end {
                 return Ok(());

@@ -96,6 +96,11 @@ impl MappedLedger {
         })
     }
 
+    /// Ranges of addresses that are mapped, ascending.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.pieces.iter().map(|(start, piece)| (*start, piece.end))
+    }
+
     /// Bytes of mappings that only set addresses aside.
     pub(super) fn reserved_bytes(&self) -> u64 {
         let origins = self.origins.values();

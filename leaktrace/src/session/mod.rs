@@ -5,6 +5,7 @@
 mod ages;
 mod array;
 mod attach;
+mod blocks;
 mod code;
 mod events;
 mod inherited;

@@ -9,6 +9,8 @@ mod links;
 mod mapping;
 mod object;
 mod process;
+mod runtime;
+mod smaps;
 mod symbols;
 
 pub use container::Container;
@@ -18,4 +20,6 @@ pub use links::{Door, Links};
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use process::{Process, TargetError};
+pub use runtime::Runtime;
+pub use smaps::{Area, AreaKind};
 pub use symbols::{Function, Section, Segments};

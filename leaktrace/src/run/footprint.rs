@@ -1,0 +1,144 @@
+//! When the mappings of the traced processes are looked at, and what is read then. Decides nothing about
+//! what is found.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use leaktrace_common::stack::Source;
+
+use super::traced::Traced;
+use crate::analysis::AreaReading;
+use crate::session::Session;
+use crate::target::{Area, AreaKind};
+
+/// The kernel walks the page tables for a look, and keeps the process from mapping meanwhile: of its
+/// time, no more than one part in so many is spent on that.
+const SPARE: u32 = 200;
+
+/// Mappings smaller than this are not searched for large blocks.
+const WORTH_BYTES: u64 = 64 * 1024;
+
+/// Mappings that are searched for large blocks at a look.
+const MAX_SEARCHED: usize = 1024;
+
+/// Sees to it that looks stay cheap.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    next: Option<Instant>,
+}
+
+impl Looks {
+    /// Looks at all processes unless that was done lately; `must` looks in any case.
+    pub(super) fn take(
+        &mut self,
+        targets: &mut [Traced],
+        session: &Session,
+        elapsed: Duration,
+        must: bool,
+    ) {
+        let begun = Instant::now();
+        if !must && self.next.is_some_and(|next| begun < next) {
+            return;
+        }
+        let mut sample = None;
+        for target in targets.iter_mut().filter(|target| !target.reported) {
+            if let Err(error) = target.look(session, elapsed, &mut sample) {
+                log::warn!("cannot tell whose memory is whose: {error:#}");
+            }
+        }
+        self.next = Some(Instant::now() + begun.elapsed() * SPARE);
+    }
+}
+
+/// Addresses of some blocks of each process, read when they are needed first.
+type Sample = Option<HashMap<u16, Vec<u64>>>;
+
+impl Traced {
+    /// What the process holds when counting begins.
+    pub(super) fn begin_footprint(&mut self) {
+        if let Some(areas) = self.process.as_ref().and_then(Area::of) {
+            self.footprint.begin(areas);
+        }
+    }
+
+    /// What was found last stays known when the process has ended.
+    fn look(
+        &mut self,
+        session: &Session,
+        elapsed: Duration,
+        sample: &mut Sample,
+    ) -> anyhow::Result<()> {
+        if !self.footprint.has_begun() {
+            return Ok(());
+        }
+        let Some(areas) = self.process.as_ref().and_then(Area::of) else {
+            return Ok(());
+        };
+        let traced = session.traced_ranges(self.index);
+        let readings: Vec<AreaReading> = areas
+            .into_iter()
+            .map(|area| AreaReading {
+                traced_bytes: self.traced_bytes(&area, &traced),
+                area,
+            })
+            .collect();
+        self.find_blocks(&readings, session, sample)?;
+        let live_heap_bytes = self.latest.totals(Source::Heap).live_bytes;
+        self.footprint.observe(elapsed, &readings, live_heap_bytes);
+        Ok(())
+    }
+
+    /// Looks for traced blocks where none are known to be.
+    fn find_blocks(
+        &mut self,
+        readings: &[AreaReading],
+        session: &Session,
+        sample: &mut Sample,
+    ) -> anyhow::Result<()> {
+        let unknown: Vec<u64> = readings
+            .iter()
+            .filter(|reading| reading.area.kind == AreaKind::Anonymous)
+            .filter(|reading| reading.area.held_bytes() - reading.traced_bytes >= WORTH_BYTES)
+            .filter(|reading| !self.footprint.has_blocks(&reading.area))
+            .map(|reading| reading.area.start())
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let sample = match sample {
+            Some(sample) => sample,
+            None => sample.insert(session.sample_of_blocks()?),
+        };
+        self.footprint
+            .note_blocks(sample.remove(&self.index).unwrap_or_default());
+        for start in unknown.into_iter().take(MAX_SEARCHED) {
+            self.footprint
+                .note_blocks(session.first_block(self.index, start)?);
+        }
+        Ok(())
+    }
+
+    /// What of an area is resident or in swap and lies in these ranges.
+    fn traced_bytes(&self, area: &Area, ranges: &[(u64, u64)]) -> u64 {
+        let first = ranges.partition_point(|(_, end)| *end <= area.start());
+        let inside: Vec<(u64, u64)> = ranges[first..]
+            .iter()
+            .take_while(|(start, _)| *start < area.end())
+            .map(|(start, end)| (*start.max(&area.start()), *end.min(&area.end())))
+            .collect();
+        let traced_length: u64 = inside.iter().map(|(start, end)| end - start).sum();
+        let length = area.end() - area.start();
+        if traced_length == 0 || area.held_bytes() == 0 {
+            return 0;
+        }
+        if traced_length >= length {
+            return area.held_bytes();
+        }
+        // The kernel has joined it with other memory: page by page, then.
+        let held = inside.iter().try_fold(0, |sum, (start, end)| {
+            Some(sum + Area::held_between(self.process.as_ref()?, *start, *end)?)
+        });
+        let share = || area.held_bytes() as f64 * traced_length as f64 / length as f64;
+        held.unwrap_or_else(|| share() as u64)
+    }
+}
