@@ -15,6 +15,7 @@ mod attach;
 mod floor;
 mod overhead;
 mod peers;
+mod report;
 mod target;
 mod verdicts;
 
@@ -25,6 +26,8 @@ pub(crate) enum Benchmark {
     Overhead(Overhead),
     /// Time to attach to a busy process and to detach from it
     Attach(Attach),
+    /// Cost of a report and kernel memory when ten million allocations are live
+    Report(ReportOptions),
     /// Verdicts on the labelled corpus: recall, false alarms, time until they are right
     Verdicts,
 }
@@ -54,6 +57,17 @@ pub(crate) struct Attach {
     rounds: usize,
 }
 
+/// Options of the report benchmark.
+#[derive(Args)]
+pub(crate) struct ReportOptions {
+    /// Live allocations
+    #[arg(long, default_value_t = 10_000_000)]
+    blocks: u32,
+    /// Number of reports
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+}
+
 /// Runs a benchmark.
 pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
     if let Benchmark::Verdicts = benchmark {
@@ -72,6 +86,7 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Overhead(options) => overhead::measure(options),
         Benchmark::Attach(options) => attach::measure(options),
+        Benchmark::Report(options) => report::measure(options),
         Benchmark::Verdicts => Ok(()),
     }
 }
