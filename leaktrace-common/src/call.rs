@@ -22,9 +22,17 @@ pub enum CallKind {
     Unmap = 5,
     /// Moves or resizes a mapping.
     Remap = 6,
+    /// Moves the end of the data segment (brk, sbrk).
+    Break = 7,
 }
 
 impl CallKind {
+    /// Whether it changes which addresses are mapped.
+    #[inline(always)]
+    pub const fn is_mapping(self) -> bool {
+        matches!(self, Self::Map | Self::Unmap | Self::Remap | Self::Break)
+    }
+
     const fn from_number(number: u8) -> Self {
         match number {
             1 => Self::AllocateInto,
@@ -33,6 +41,7 @@ impl CallKind {
             4 => Self::Map,
             5 => Self::Unmap,
             6 => Self::Remap,
+            7 => Self::Break,
             _ => Self::Allocate,
         }
     }
@@ -135,6 +144,22 @@ impl Call {
         }
     }
 
+    /// A system call that changes mappings, of which a tracepoint tells. Its arguments are where
+    /// those of the function of the same name are.
+    #[inline(always)]
+    pub const fn of_syscall(kind: CallKind, process: u16) -> Self {
+        Self {
+            kind,
+            size_argument: match kind {
+                CallKind::Remap => 2,
+                _ => 1,
+            },
+            pointer_argument: 0,
+            lane: Lane::SYSCALLS,
+            ..Self::of_linker(process)
+        }
+    }
+
     /// Packs the call into an attach cookie.
     pub const fn to_cookie(self) -> u64 {
         self.kind as u64
@@ -195,6 +220,7 @@ mod tests {
             CallKind::Map,
             CallKind::Unmap,
             CallKind::Remap,
+            CallKind::Break,
         ] {
             let call = Call {
                 kind,

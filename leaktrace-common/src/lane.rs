@@ -8,7 +8,7 @@ use crate::stack::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(u8);
 
-const FIRST_PAIR: u8 = 2;
+const FIRST_PAIR: u8 = 3;
 
 impl Lane {
     /// malloc, mmap and their like.
@@ -16,6 +16,8 @@ impl Lane {
     /// `operator new` and its like, where they allocate by themselves. They can be left by an
     /// exception, whose memory comes from malloc: a call that must not count as theirs.
     pub const OPERATORS: Self = Self(1);
+    /// System calls that a program makes by itself, without a probed function around them.
+    pub const SYSCALLS: Self = Self(2);
     /// How many lanes there are.
     pub const COUNT: u32 = FIRST_PAIR as u32 + MAX_PAIRS;
 

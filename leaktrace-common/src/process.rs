@@ -52,6 +52,10 @@ pub struct ProcessState {
     /// The value of `removals` before the mappings were read that the walk uses: while it is lower,
     /// other code may be where they say.
     pub removals_known: u32,
+    /// Set when the system calls that change mappings are counted.
+    pub syscalls: u32,
+    /// Always zero.
+    pub padding: u32,
 }
 
 /// The linker's state while it removes objects: RT_DELETE of link.h.
@@ -73,6 +77,8 @@ pub struct TaskOffsets {
     pub tgid: u32,
     /// `mm`: the address space.
     pub mm: u32,
+    /// In that, `brk`: the end of the data segment, bytes from the start of `mm_struct`.
+    pub mm_brk: u32,
 }
 
 /// Switches that user space sets while programs run; the only entry of the map `CONTROL`.
@@ -86,13 +92,11 @@ pub struct Control {
     /// Processes and epochs handed out so far; the next one gets this index. Advanced by user
     /// space before the session is armed, by the programs afterwards.
     pub next_process: u32,
-    /// Always zero.
-    pub padding: u32,
     /// Layout of the kernel's tasks.
     pub task: TaskOffsets,
     /// When counting began, CLOCK_MONOTONIC.
     pub armed_at_ns: u64,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 112);
+const _: () = assert!(size_of::<ProcessState>() == 120);
 const _: () = assert!(size_of::<Control>() == 40);

@@ -16,9 +16,9 @@ use crate::process;
 pub struct Entry {
     /// Attach cookie, see [`Call`].
     pub cookie: u64,
-    /// Stack pointer: the return address is there.
+    /// Stack pointer: at a function's entry the return address is there.
     pub stack_pointer: u64,
-    /// Address of the probed instruction.
+    /// Address of the probed instruction, or behind that of the system call.
     pub instruction_pointer: u64,
     /// Frame pointer of the caller, if it keeps one.
     pub frame_pointer: u64,
@@ -43,6 +43,28 @@ impl Entry {
                     core::ptr::read_volatile(&raw const (*regs).rsi),
                     core::ptr::read_volatile(&raw const (*regs).rdx),
                     core::ptr::read_volatile(&raw const (*regs).rcx),
+                    core::ptr::read_volatile(&raw const (*regs).r8),
+                    core::ptr::read_volatile(&raw const (*regs).r9),
+                ],
+            }
+        }
+    }
+
+    /// Reads the registers that a thread had when it made a system call.
+    #[inline(always)]
+    pub fn of_syscall(regs: *const pt_regs, call: Call) -> Self {
+        // SAFETY: the kernel's own pointer to the registers of the running thread.
+        unsafe {
+            Self {
+                cookie: call.to_cookie(),
+                stack_pointer: core::ptr::read_volatile(&raw const (*regs).rsp),
+                instruction_pointer: core::ptr::read_volatile(&raw const (*regs).rip),
+                frame_pointer: core::ptr::read_volatile(&raw const (*regs).rbp),
+                arguments: [
+                    core::ptr::read_volatile(&raw const (*regs).rdi),
+                    core::ptr::read_volatile(&raw const (*regs).rsi),
+                    core::ptr::read_volatile(&raw const (*regs).rdx),
+                    core::ptr::read_volatile(&raw const (*regs).r10),
                     core::ptr::read_volatile(&raw const (*regs).r8),
                     core::ptr::read_volatile(&raw const (*regs).r9),
                 ],
@@ -118,7 +140,7 @@ pub fn of_return(ctx: &RetProbeContext) -> Call {
 
 /// Whether user space has armed the session.
 #[inline(always)]
-fn armed() -> bool {
+pub fn armed() -> bool {
     match CONTROL.get_ptr(0) {
         // SAFETY: the pointer is a live map value; volatile because user space writes it.
         Some(control) => unsafe { core::ptr::read_volatile(&raw const (*control).armed) != 0 },

@@ -30,8 +30,8 @@ mod site;
 mod unfinished;
 mod walk;
 
-use aya_ebpf::macros::{raw_tracepoint, uprobe, uretprobe};
-use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext};
+use aya_ebpf::macros::{raw_tracepoint, tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RawTracePointContext, RetProbeContext, TracePointContext};
 
 /// Entry of a function that hands out a block.
 #[uprobe]
@@ -65,7 +65,7 @@ pub fn free_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Entry of mmap, munmap, mremap.
+/// Entry of mmap, munmap, mremap, brk and their like.
 #[uprobe]
 pub fn mapping_enter(ctx: ProbeContext) -> u32 {
     kernel_stack::keep(&ctx);
@@ -73,11 +73,26 @@ pub fn mapping_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Return from mmap, munmap, mremap.
+/// Return from mmap, munmap, mremap, brk and their like.
 #[uretprobe]
 pub fn mapping_return(ctx: RetProbeContext) -> u32 {
     kernel_stack::keep(&ctx);
     mapping::leave(&ctx);
+    0
+}
+
+/// Any process calls mmap, munmap, mremap or brk of the kernel; attached only when the functions
+/// of that name do not tell enough of a traced process.
+#[tracepoint]
+pub fn mapping_syscall_enter(ctx: TracePointContext) -> u32 {
+    mapping::enter_syscall(&ctx);
+    0
+}
+
+/// Such a call ends.
+#[tracepoint]
+pub fn mapping_syscall_exit(ctx: TracePointContext) -> u32 {
+    mapping::leave_syscall(&ctx);
     0
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::debug;
-use leaktrace_common::call::{Call, CallKind, Ending};
+use leaktrace_common::call::{Call, Ending};
 use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::limits::{MAX_NESTED_STACK_BYTES, PAGE_BYTES};
@@ -105,13 +105,13 @@ pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
         return word == call.return_address && !again;
     }
     is_trampoline(process, word, outer)
-        && !(stack_pointer < outer && comes_from_outside(call, process, stack_pointer))
+        && !(stack_pointer < outer && comes_from_outside(call, process, entry))
 }
 
 /// Whether the call at `stack_pointer` is made by the main program while the remembered one is in
 /// a library. Stale words on the stack can look like a live outer call; this tells most apart.
 #[inline(always)]
-fn comes_from_outside(call: &PendingCall, process: u32, stack_pointer: u64) -> bool {
+fn comes_from_outside(call: &PendingCall, process: u32, entry: &Entry) -> bool {
     let Some(state) = PROCESSES.get_ptr(process) else {
         return false;
     };
@@ -120,11 +120,12 @@ fn comes_from_outside(call: &PendingCall, process: u32, stack_pointer: u64) -> b
     if call.instruction_pointer >= start && call.instruction_pointer < end {
         return false;
     }
-    // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(stack_pointer as *const u64) } {
-        Ok(caller) => caller >= start && caller < end,
-        Err(_) => false,
-    }
+    let caller = match entry.call().lane {
+        Lane::SYSCALLS => entry.instruction_pointer,
+        // SAFETY: the helper checks the address.
+        _ => unsafe { bpf_probe_read_user(entry.stack_pointer as *const u64) }.unwrap_or(0),
+    };
+    caller >= start && caller < end
 }
 
 /// Begins a call: the slot to fill, unless the call runs inside another that is remembered. What
@@ -167,13 +168,13 @@ pub fn begin<C: EbpfContext>(
 /// Whether a mapping call is made by an operator for its allocator.
 #[inline(always)]
 fn is_operators_own(process: u32, entry: &Entry) -> bool {
-    if !matches!(
-        entry.call().kind,
-        CallKind::Map | CallKind::Unmap | CallKind::Remap
-    ) {
-        return false;
-    }
-    match existing(Lane::OPERATORS) {
+    entry.call().kind.is_mapping() && is_inside(Lane::OPERATORS, process, entry)
+}
+
+/// Whether a call runs inside the one that the thread has under way in a lane.
+#[inline(always)]
+pub fn is_inside(lane: Lane, process: u32, entry: &Entry) -> bool {
+    match existing(lane) {
         // SAFETY: the slot belongs to the running thread, and nothing else writes it.
         Some(slot) => encloses(unsafe { &*slot }, process, entry),
         None => false,

@@ -1,8 +1,8 @@
 //! Which process a hit counts to, and what is kept of each: forks, execs and exits move entries of
 //! the table of processes. Counts no block.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task};
 use aya_ebpf::programs::RawTracePointContext;
 use leaktrace_common::call::Call;
 use leaktrace_common::event::{Event, EventKind};
@@ -54,6 +54,29 @@ fn learn_tgid(state: *mut ProcessState, index: u32) {
     unsafe { core::ptr::write_volatile(&raw mut (*state).tgid, tgid) };
     // Ignored: the table has room for every process, and without the entry only the exit is missed.
     let _ = TRACED.insert(tgid, index, 0);
+}
+
+/// Index of the running process, if its system calls are counted.
+#[inline(always)]
+pub fn of_syscall() -> Option<u32> {
+    let index = index_of(running_tgid())?;
+    let state = PROCESSES.get_ptr(index)?;
+    // SAFETY: the pointer is a live map value; volatile because user space writes it.
+    let counted = unsafe { core::ptr::read_volatile(&raw const (*state).syscalls) != 0 };
+    counted.then_some(index)
+}
+
+/// End of the running process's data segment; 0 when the kernel's layout is not known.
+#[inline(always)]
+pub fn data_segment_end() -> u64 {
+    let Some(task) = task_offsets() else { return 0 };
+    if task.mm_brk == 0 {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    let running = unsafe { bpf_get_current_task() };
+    let mm: u64 = member(running, task.mm);
+    member(mm, task.mm_brk)
 }
 
 #[inline(always)]
@@ -132,6 +155,7 @@ pub fn forked(ctx: &RawTracePointContext) {
         (*state).probes_of = child;
         (*state).code_of = (*old).code_of;
         (*state).parent = parent;
+        (*state).syscalls = (*old).syscalls;
         // Last: user space takes the entry as filled when it has an id.
         core::ptr::write_volatile(&raw mut (*state).tgid, child_tgid);
     }

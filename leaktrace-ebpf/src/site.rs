@@ -1,6 +1,7 @@
 //! The site of a call: its stack, stored once by content, and the index of its totals.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
+use leaktrace_common::lane::Lane;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 
@@ -35,10 +36,13 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
         // SAFETY: the function takes any numbers, and fills the place that it is given.
         unsafe {
             find_caller(
+                match entry.call().lane {
+                    Lane::SYSCALLS => entry.instruction_pointer,
+                    _ => 0,
+                },
                 entry.stack_pointer,
                 entry.frame_pointer,
-                u64::from(process),
-                source as u64,
+                u64::from(process) | (source as u64) << 32,
                 &raw mut caller,
             );
         }
@@ -58,20 +62,22 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn find_caller(
+    instruction_pointer: u64,
     stack_pointer: u64,
     frame_pointer: u64,
-    process: u64,
-    source: u64,
+    process_and_source: u64,
     caller: *mut Caller,
 ) -> u64 {
     if caller.is_null() {
         return 0;
     }
     let start = Start {
+        instruction_pointer,
         stack_pointer,
         frame_pointer,
     };
-    let found = find(&start, process as u32, Source::from_number(source as u32));
+    let source = Source::from_number((process_and_source >> 32) as u32);
+    let found = find(&start, process_and_source as u32, source);
     // SAFETY: not null, so it is a caller that may be written.
     unsafe { *caller = found };
     0

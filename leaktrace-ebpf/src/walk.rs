@@ -24,7 +24,10 @@ const STOP: i64 = 1;
 
 /// Registers at the entry of the call.
 pub struct Start {
-    /// The return address is there.
+    /// 0 at the entry of a function, whose return address stands at the stack pointer; else the
+    /// walk starts with this address, and nothing of its own is on the stack.
+    pub instruction_pointer: u64,
+    /// Stack pointer.
     pub stack_pointer: u64,
     /// Frame pointer of the caller, if it keeps one.
     pub frame_pointer: u64,
@@ -52,10 +55,17 @@ pub fn begin(area: *mut Scratch, start: &Start, process: u32, source: Source) {
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
     walk.unknown_code = 0;
-    walk.return_address = window::word(&mut walk.window, start.stack_pointer).unwrap_or(0);
+    let (address, stack_pointer) = match start.instruction_pointer {
+        0 => (
+            window::word(&mut walk.window, start.stack_pointer).unwrap_or(0),
+            start.stack_pointer.wrapping_add(8),
+        ),
+        address => (address, start.stack_pointer),
+    };
+    walk.return_address = address;
     walk.registers = Registers {
-        pc: walk.return_address,
-        sp: start.stack_pointer.wrapping_add(8),
+        pc: address,
+        sp: stack_pointer,
         fp: start.frame_pointer,
         interrupted: 0,
     };

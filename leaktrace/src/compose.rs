@@ -52,6 +52,8 @@ pub struct Material<'a> {
     pub rss_at_start_bytes: Option<u64>,
     /// Whether mappings are traced.
     pub mappings_traced: bool,
+    /// Whether any allocation function is probed.
+    pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
     pub main_thread_ended: bool,
     /// Whether only some sizes or ages are counted.
@@ -223,7 +225,12 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     let lost = [Loss::LiveMapFull, Loss::PendingMapFull]
         .iter()
         .any(|reason| snapshot.losses.get(*reason).count > 0);
-    if heap.allocated_count == 0 && !material.filtered && !lost {
+    if !material.heap_traced {
+        notices.push(
+            "no allocation functions were found in the process: only its mappings are counted"
+                .to_owned(),
+        );
+    } else if heap.allocated_count == 0 && !material.filtered && !lost {
         notices.push(nothing_seen::allocated(
             snapshot,
             material.rss_at_start_bytes,

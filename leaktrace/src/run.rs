@@ -8,6 +8,7 @@ mod footprint;
 mod lineage;
 mod objects;
 mod output;
+mod own_mappings;
 mod probing;
 mod signals;
 mod traced;
@@ -70,7 +71,13 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         None => args.pids.clone(),
     };
     let mut naming = ElfNaming::new();
-    let mut targets = traced::open_all(&pids, !args.no_mmap, &args.pairs, &mut naming)?;
+    let mut targets = traced::open_all(
+        &pids,
+        !args.no_mmap,
+        &args.pairs,
+        command.is_some(),
+        &mut naming,
+    )?;
     let mut session = Session::load(&session_config(args)).context("cannot trace")?;
     for target in &mut targets {
         target.attach(&mut session)?;

@@ -37,3 +37,57 @@ fn no_mmap_leaves_mappings_out_and_blocks_in() {
     let traced = trace_with(&Program::c("mmap_cases.c"), &[], &["--no-mmap"]);
     assert_eq!(traced.report.0["sites"], serde_json::json!([]));
 }
+
+/// The same as the first test, of a program that goes without the C library's functions.
+fn assert_mappings_are_true(program: &Program) {
+    let traced = trace(program, &[]);
+    for (caller, held) in traced.truth.sites() {
+        let seen = traced.report.held_by("mmap", &caller);
+        assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
+    }
+    assert_eq!(
+        traced.report.mapped_bytes(),
+        traced.truth.number("mapped_bytes"),
+        "{}",
+        traced.report.0
+    );
+    assert_totals_are_true(&traced.report, &traced.truth);
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn the_data_segment_is_a_mapping_when_the_program_moves_its_end() {
+    assert_mappings_are_true(&Program::c("own_mappings.c"));
+}
+
+#[test]
+fn system_calls_of_a_static_program_are_mappings() {
+    assert_mappings_are_true(&Program::c("own_mappings.c").with(&["-static", "-DRAW_CALLS"]));
+}
+
+#[test]
+fn a_program_without_symbols_is_counted_by_its_system_calls() {
+    let flags = ["-static", "-DRAW_CALLS", "-DALLOCATES", "-s"];
+    let traced = trace(&Program::c("own_mappings.c").with(&flags), &[]);
+    assert_eq!(
+        traced.report.mapped_bytes(),
+        traced.truth.number("grown_bytes"),
+        "{}",
+        traced.report.0
+    );
+    assert_nothing_lost(&traced.report);
+}
+
+#[test]
+fn what_the_runtime_of_go_maps_is_counted() {
+    let traced = trace(&Program::go("go_heap.go"), &[]);
+    let usable = traced.truth.number("usable_bytes");
+    assert!(usable > 200 << 20);
+    let reserved = traced.report.0["mapped"]["reserved_bytes"].as_u64();
+    assert_eq!(
+        traced.report.mapped_bytes() - reserved.unwrap_or_default(),
+        usable,
+        "{}",
+        traced.report.0
+    );
+}

@@ -145,6 +145,8 @@ const MAPPING: &[Row] = &[
             new_size: 2,
         }),
     ),
+    ("brk", Ok(CallSignature::Break)),
+    ("sbrk", Ok(CallSignature::Break)),
 ];
 
 /// new and delete as the Itanium C++ ABI names them.

@@ -65,6 +65,8 @@ pub enum CallSignature {
         /// Argument with the new length in bytes.
         new_size: u8,
     },
+    /// Moves the end of the data segment; how far is read off the end itself.
+    Break,
 }
 
 impl Amount {
@@ -104,6 +106,7 @@ impl CallSignature {
             Self::Remap { address, new_size } => {
                 (CallKind::Remap, Some(address), Some(Amount::of(new_size)))
             }
+            Self::Break => (CallKind::Break, None, None),
         };
         Call {
             kind,

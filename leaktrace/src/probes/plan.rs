@@ -129,10 +129,8 @@ impl Probe {
     pub const fn program(&self) -> Program {
         match (self.call.kind, self.role) {
             (CallKind::Free, _) => Program::FreeEnter,
-            (CallKind::Map | CallKind::Unmap | CallKind::Remap, Role::Enter) => {
-                Program::MappingEnter
-            }
-            (CallKind::Map | CallKind::Unmap | CallKind::Remap, _) => Program::MappingReturn,
+            (kind, Role::Enter) if kind.is_mapping() => Program::MappingEnter,
+            (kind, _) if kind.is_mapping() => Program::MappingReturn,
             (_, Role::Enter) => Program::AllocateEnter,
             (_, Role::Return) => Program::AllocateReturn,
             (_, Role::Ret) => Program::AllocateRet,

@@ -25,6 +25,7 @@ impl Traced {
         traced.objects.clone_from(&self.objects);
         traced.objects_planned = self.objects_planned;
         traced.plan = self.plan.clone();
+        traced.own_mappings = self.own_mappings;
         traced.mappings = std::sync::Arc::clone(&self.mappings);
         if traced.comm.is_empty() {
             traced.comm.clone_from(&self.comm);
@@ -96,22 +97,26 @@ impl Traced {
             .plan
             .functions()
             .any(|probe| probe.program() == Program::AllocateEnter);
-        if found && !still_loading {
-            session.take_over(self.index);
-            self.waiting_since = None;
-            return Ok(Some(self.announcement(event)));
+        // Nothing loads libraries into a program without a dynamic linker.
+        let is_whole = self
+            .process
+            .as_ref()
+            .is_some_and(|process| process.linker(&now).is_none());
+        if !(found && !still_loading || is_whole || since.elapsed() > PATIENCE) {
+            return Ok(None);
         }
-        if since.elapsed() > PATIENCE {
-            session.take_over(self.index);
-            self.waiting_since = None;
+        session.take_over(self.index);
+        self.waiting_since = None;
+        if self.mmap {
+            self.count_own_mappings(session)?;
+        } else if !found {
             log::warn!(
                 "process {} now runs {}, in which no allocator was found: nothing of it is counted",
                 self.pid,
                 self.comm
             );
-            return Ok(Some(self.announcement(event)));
         }
-        Ok(None)
+        Ok(Some(self.announcement(event)))
     }
 
     /// What the output says of a new target.

@@ -23,6 +23,7 @@ impl Traced {
     pub(super) fn attach(&mut self, session: &mut Session) -> anyhow::Result<()> {
         self.index = session.add_process(self.pid, self.program_code(), &self.mappings)?;
         self.attach_new_objects(session)?;
+        self.count_own_mappings(session)?;
         // The kernel attaches to a process that has just ended as well, and nothing would follow.
         if self.process.as_ref().is_some_and(Process::has_exited) {
             anyhow::bail!(TargetError::Exited { pid: self.pid });

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
 use crate::analysis::{Alert, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
@@ -49,6 +50,8 @@ pub(super) struct Traced {
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
     pub(super) mmap: bool,
+    /// Mappings that it makes without the C library.
+    pub(super) own_mappings: OwnMappings,
     /// When the program was executed whose allocator has not been found yet.
     pub(super) waiting_since: Option<Instant>,
     /// Its last report is written.
@@ -64,6 +67,7 @@ pub(super) fn open_all(
     pids: &[u32],
     mmap: bool,
     pairs: &[Pair],
+    launched: bool,
     naming: &mut ElfNaming,
 ) -> anyhow::Result<Vec<Traced>> {
     let mut wanted: Vec<u32> = pids.to_vec();
@@ -71,12 +75,18 @@ pub(super) fn open_all(
     wanted.retain(|pid| seen.insert(*pid));
     wanted
         .into_iter()
-        .map(|pid| Traced::open(pid, mmap, pairs, naming))
+        .map(|pid| Traced::open(pid, mmap, pairs, launched, naming))
         .collect()
 }
 
 impl Traced {
-    fn open(pid: u32, mmap: bool, pairs: &[Pair], naming: &mut ElfNaming) -> anyhow::Result<Self> {
+    fn open(
+        pid: u32,
+        mmap: bool,
+        pairs: &[Pair],
+        launched: bool,
+        naming: &mut ElfNaming,
+    ) -> anyhow::Result<Self> {
         let process = Process::open(pid)?;
         let refuse = |hazard: String| anyhow::anyhow!("cannot attach to process {pid}: {hazard}");
         if let Some(hazard) = hazard(&process) {
@@ -85,9 +95,14 @@ impl Traced {
         let mappings = process.mappings()?;
         let mut traced = Self::of_process(Some(process), pid, mmap, pairs);
         traced.open_objects(&mappings, naming);
+        // A program that was just started has no memory of its own yet.
+        let may_map = traced.may_map_by_itself(&mappings) || (launched && mmap);
         traced.mappings = Arc::new(mappings);
-        let detection = allocators::find(&traced.objects, pairs)
-            .map_err(|none| anyhow::anyhow!("{}", none.message(pid)))?;
+        let detection = match allocators::find(&traced.objects, pairs) {
+            Ok(detection) => detection,
+            Err(_) if may_map && pairs.is_empty() => return Ok(traced),
+            Err(none) => anyhow::bail!("{}", none.message(pid)),
+        };
         if let Some(missing) = allocators::missing_of_pairs(&detection, pairs) {
             anyhow::bail!("cannot follow a pair in process {pid}: {missing}");
         }
@@ -138,6 +153,7 @@ impl Traced {
                 mappings,
             },
             mmap,
+            own_mappings: OwnMappings::None,
             waiting_since: None,
             reported: false,
         }
@@ -221,6 +237,7 @@ impl Traced {
                     .then(|| "no cheap place: each call costs an exception more".to_owned()),
             })
             .chain(unprobed)
+            .chain(self.syscall_lines())
             .collect()
     }
 
@@ -376,6 +393,7 @@ impl Traced {
             group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mmap,
+            heap_traced: !self.plan.probes.is_empty(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             main_thread_ended: self
                 .process

@@ -116,6 +116,7 @@ impl Session {
     pub fn detach(&mut self) {
         self.disarm();
         self.inherited = None;
+        self.syscalls = None;
         let links = std::mem::take(&mut self.links);
         self.close(links);
     }

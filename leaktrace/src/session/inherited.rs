@@ -4,19 +4,12 @@
 //! go unseen.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use aya_obj::generated::{bpf_attach_type, bpf_cmd};
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-
-use super::syscall::{bpf_fd, no_attributes};
+use super::perf_event::{Inherit, link, open_event};
+use super::tracefs::Tracefs;
 use crate::target::FileId;
-
-// Of the kernel's linux/perf_event.h.
-const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 
 /// Names of the groups of definitions begin with this; the pid of their leaktrace follows.
 const GROUP: &str = "leaktrace_";
@@ -34,7 +27,7 @@ pub(super) struct Place {
 
 /// The definitions of a session. Dropping it takes all probes off.
 pub(super) struct Inherited {
-    tracefs: OwnedFd,
+    tracefs: Tracefs,
     group: String,
     defined: HashMap<Place, Defined>,
     // Dropped before the definitions are removed, see `drop`.
@@ -56,15 +49,8 @@ impl Inherited {
     ///
     /// When the kernel has no tracefs or does not allow it.
     pub(super) fn open() -> io::Result<Self> {
-        let context = fsopen("tracefs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_create(context.as_fd())?;
-        let tracefs = fsmount(
-            context.as_fd(),
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::empty(),
-        )?;
         let opened = Self {
-            tracefs,
+            tracefs: Tracefs::open()?,
             group: format!("{GROUP}{}", std::process::id()),
             defined: HashMap::new(),
             events: Vec::new(),
@@ -143,8 +129,7 @@ impl Inherited {
             "{kind}:{group}/{name} {path}:{:#x}\n",
             place.offset
         ))?;
-        let id = self.read(&format!("events/{group}/{name}/id"))?;
-        let id = id.trim().parse().map_err(io::Error::other)?;
+        let id = self.tracefs.event_id(&format!("{group}/{name}"))?;
         let defined = Defined {
             id,
             name,
@@ -155,25 +140,13 @@ impl Inherited {
     }
 
     fn change(&self, line: &str) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-        let file = openat(&self.tracefs, "uprobe_events", flags, Mode::empty())?;
-        File::from(file).write_all(line.as_bytes())
-    }
-
-    fn read(&self, path: &str) -> io::Result<String> {
-        let file = openat(
-            &self.tracefs,
-            path,
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        io::read_to_string(File::from(file))
+        self.tracefs.append("uprobe_events", line)
     }
 
     /// A leaktrace that was killed could not remove its definitions; without events they do
     /// nothing. One that still has events is refused by the kernel.
     fn remove_leftovers(&self) -> io::Result<()> {
-        for line in self.read("uprobe_events")?.lines() {
+        for line in self.tracefs.read("uprobe_events")?.lines() {
             let Some((_, definition)) = line.split_once(':') else {
                 continue;
             };
@@ -205,54 +178,4 @@ impl Drop for Inherited {
             let _ = self.change(&format!("-:{}/{}\n", self.group, defined.name));
         }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Inherit {
-    Yes,
-    No,
-}
-
-/// An event of one thread and, inherited, of all that it makes.
-fn open_event(id: u64, thread: u32, inherit: Inherit) -> io::Result<OwnedFd> {
-    let mut attributes = aya_obj::generated::perf_event_attr {
-        type_: aya_obj::generated::perf_type_id::PERF_TYPE_TRACEPOINT as u32,
-        size: u32::try_from(size_of::<aya_obj::generated::perf_event_attr>())
-            .map_err(io::Error::other)?,
-        config: id,
-        // SAFETY: a struct of plain integers; all zeros is a value of it.
-        ..unsafe { std::mem::zeroed() }
-    };
-    attributes.set_inherit(u64::from(inherit == Inherit::Yes));
-    let (any_cpu, no_group) = (-1, -1);
-    // SAFETY: the attributes live during the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_perf_event_open,
-            &raw const attributes,
-            thread,
-            any_cpu,
-            no_group,
-            PERF_FLAG_FD_CLOEXEC,
-        )
-    };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn link(program: &impl AsFd, event: i32, cookie: u64) -> io::Result<OwnedFd> {
-    let mut attributes = no_attributes();
-    attributes.link_create.__bindgen_anon_1.prog_fd = program.as_fd().as_raw_fd().cast_unsigned();
-    attributes.link_create.__bindgen_anon_2.target_fd = event.cast_unsigned();
-    attributes.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
-    attributes
-        .link_create
-        .__bindgen_anon_3
-        .perf_event
-        .bpf_cookie = cookie;
-    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attributes)
 }

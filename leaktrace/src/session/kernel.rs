@@ -25,50 +25,112 @@ const MEMBER_BYTES: usize = 12;
 /// known, and forks cannot be followed.
 pub(super) fn task_offsets() -> Option<TaskOffsets> {
     let bytes = std::fs::read(KERNEL_BTF).ok()?;
-    let members: [&[u8]; 4] = [b"exit_code", b"pid", b"tgid", b"mm"];
-    let [exit_code, pid, tgid, mm] = member_offsets(&bytes, b"task_struct", members)?;
+    let types = Types::of(&bytes)?;
+    let task = types.structure(|at| types.is_named(at, b"task_struct"))?;
     Some(TaskOffsets {
-        exit_code: exit_code?,
-        pid: pid?,
-        tgid: tgid?,
-        mm: mm?,
+        exit_code: task.offset(b"exit_code")?,
+        pid: task.offset(b"pid")?,
+        tgid: task.offset(b"tgid")?,
+        mm: task.offset(b"mm")?,
+        mm_brk: end_of_data_segment(&types).unwrap_or(0),
     })
 }
 
-/// Offsets in bytes of members that a structure has directly; `None` when it is not there. Members
-/// of anonymous structures inside it are not looked at, nor are bit fields.
-fn member_offsets<const N: usize>(
-    btf: &[u8],
-    structure: &[u8],
-    wanted: [&[u8]; N],
-) -> Option<[Option<u32>; N]> {
-    if u16::from_le_bytes(btf.get(..2)?.try_into().ok()?) != MAGIC {
-        return None;
+/// `brk` in `mm_struct`, which keeps its members in a structure without a name.
+fn end_of_data_segment(types: &Types<'_>) -> Option<u32> {
+    let memory = types.structure(|at| types.is_named(at, b"mm_struct"))?;
+    if let Some(direct) = memory.offset(b"brk") {
+        return Some(direct);
     }
-    let section = |offset_at: usize| -> Option<&[u8]> {
-        let start = word(btf, 4)?.checked_add(word(btf, offset_at)?)? as usize;
-        btf.get(start..start.checked_add(word(btf, offset_at + 4)? as usize)?)
-    };
-    let (types, strings) = (section(8)?, section(16)?);
-    let mut at = 0;
-    while at + TYPE_BYTES <= types.len() {
-        let info = word(types, at + 4)?;
-        let (kind, count) = ((info >> 24) & 31, (info & 0xffff) as usize);
-        if kind == KIND_STRUCT && name(strings, word(types, at)?) == Some(structure) {
-            let members = at + TYPE_BYTES;
-            let entries = (0..count).map(|index| members + index * MEMBER_BYTES);
-            return Some(wanted.map(|member| {
-                let mut of_name = entries.clone().filter(|entry| {
-                    word(types, *entry).and_then(|at| name(strings, at)) == Some(member)
-                });
-                // The upper byte is the size of a bit field.
-                let bits = word(types, of_name.next()? + 8)?;
-                Some((bits & 0xff_ffff) / 8)
-            }));
+    let mut outer = memory
+        .members()
+        .filter(|member| types.is_named(*member, b""));
+    outer.find_map(|member| {
+        let place = types.place_of(word(types.types, member + 4)?)?;
+        let inner = types.structure(|at| at == place)?;
+        Some(bit_offset(types.types, member)? / 8 + inner.offset(b"brk")?)
+    })
+}
+
+/// The types of the kernel: their records, one behind the other, and the strings that they name.
+struct Types<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+}
+
+/// A structure: where its record is, and how many members it has.
+struct Structure<'a> {
+    of: &'a Types<'a>,
+    at: usize,
+    count: usize,
+}
+
+impl<'a> Types<'a> {
+    fn of(btf: &'a [u8]) -> Option<Self> {
+        if u16::from_le_bytes(btf.get(..2)?.try_into().ok()?) != MAGIC {
+            return None;
         }
-        at += TYPE_BYTES + tail_bytes(kind, count);
+        let section = |offset_at: usize| -> Option<&[u8]> {
+            let start = word(btf, 4)?.checked_add(word(btf, offset_at)?)? as usize;
+            btf.get(start..start.checked_add(word(btf, offset_at + 4)? as usize)?)
+        };
+        Some(Self {
+            types: section(8)?,
+            strings: section(16)?,
+        })
     }
-    None
+
+    /// Places of all records.
+    fn places(&self) -> impl Iterator<Item = usize> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let at = next;
+            let info = word(self.types, at + 4)?;
+            next = at + TYPE_BYTES + tail_bytes((info >> 24) & 31, (info & 0xffff) as usize);
+            Some(at)
+        })
+    }
+
+    /// Types are numbered from 1 in the order of their records.
+    fn place_of(&self, number: u32) -> Option<usize> {
+        self.places().nth((number as usize).checked_sub(1)?)
+    }
+
+    fn structure(&'a self, wanted: impl Fn(usize) -> bool) -> Option<Structure<'a>> {
+        self.places().find_map(|at| {
+            let info = word(self.types, at + 4)?;
+            let found = (info >> 24) & 31 == KIND_STRUCT && wanted(at);
+            found.then_some(Structure {
+                of: self,
+                at,
+                count: (info & 0xffff) as usize,
+            })
+        })
+    }
+
+    /// Whether the type or member at this place has this name.
+    fn is_named(&self, at: usize, wanted: &[u8]) -> bool {
+        word(self.types, at).and_then(|at| name(self.strings, at)) == Some(wanted)
+    }
+}
+
+impl Structure<'_> {
+    /// Places of the members' records.
+    fn members(&self) -> impl Iterator<Item = usize> {
+        let first = self.at + TYPE_BYTES;
+        (0..self.count).map(move |index| first + index * MEMBER_BYTES)
+    }
+
+    /// Offset in bytes of a member that it has directly; not for bit fields.
+    fn offset(&self, member: &[u8]) -> Option<u32> {
+        let found = self.members().find(|at| self.of.is_named(*at, member))?;
+        Some(bit_offset(self.of.types, found)? / 8)
+    }
+}
+
+/// The upper byte of what a member's record says is the size of a bit field.
+fn bit_offset(types: &[u8], member: usize) -> Option<u32> {
+    Some(word(types, member + 8)? & 0xff_ffff)
 }
 
 /// Bytes behind the common part of a type.
@@ -104,6 +166,7 @@ pub(super) fn multi_attach_works(release: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -118,21 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_is_where_this_kernel_has_it() {
+    fn members_are_where_this_kernel_has_them() {
         let Ok(bytes) = std::fs::read(KERNEL_BTF) else {
             return; // A kernel without BTF has nothing to compare with.
         };
-        let members: [&[u8]; 5] = [b"exit_code", b"exit_signal", b"pid", b"tgid", b"no_such"];
-        let Some([exit_code, exit_signal, pid, tgid, none]) =
-            member_offsets(&bytes, b"task_struct", members)
-        else {
-            panic!("there is no task_struct");
+        let types = Types::of(&bytes).unwrap();
+        let of = |structure: &[u8], member: &[u8]| {
+            let found = types.structure(|at| types.is_named(at, structure));
+            found.unwrap().offset(member)
         };
+        let task = |member: &[u8]| of(b"task_struct", member);
         // linux/sched.h declares exit_state, exit_code and exit_signal one after the other, and
         // pid and tgid.
-        assert_eq!(exit_signal, exit_code.map(|offset| offset + 4));
-        assert_eq!(tgid, pid.map(|offset| offset + 4));
-        assert_eq!(none, None);
+        assert_eq!(task(b"exit_signal"), task(b"exit_code").map(|at| at + 4));
+        assert_eq!(task(b"tgid"), task(b"pid").map(|at| at + 4));
+        assert_eq!(task(b"no_such"), None);
+        assert!(end_of_data_segment(&types).is_some_and(|at| at > 0));
     }
 
     #[test]
@@ -140,8 +204,7 @@ mod tests {
         let whole = std::fs::read(KERNEL_BTF).unwrap_or_default();
         for length in [0, 1, 2, 8, 23, 24, 25, 1000, whole.len() / 2] {
             let cut = &whole[..length.min(whole.len())];
-            let members: [&[u8]; 1] = [b"exit_code"];
-            assert_eq!(member_offsets(cut, b"task_struct", members), None);
+            assert!(Types::of(cut).is_none());
         }
     }
 }

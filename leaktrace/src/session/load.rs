@@ -120,6 +120,7 @@ impl Session {
         Ok(Self {
             links: Vec::new(),
             inherited,
+            syscalls: None,
             programs,
             logger,
             control,

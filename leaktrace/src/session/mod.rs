@@ -13,16 +13,20 @@ mod kernel;
 mod load;
 mod mapped;
 mod multi;
+mod perf_event;
 mod processes;
 mod readout;
 mod shards;
 mod syscall;
+mod syscalls;
 mod tables;
+mod tracefs;
 mod unfinished;
 
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
 pub use processes::{ExitStatus, NewProcess, ProcessOrigin};
+pub use syscalls::MAPPING_SYSCALLS;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -42,6 +46,7 @@ use array::MappedArray;
 use attach::Link;
 use inherited::Inherited;
 use mapped::MappedLedger;
+use syscalls::SyscallProbes;
 use tables::Tables;
 use unfinished::UnfinishedStacks;
 
@@ -68,6 +73,8 @@ pub struct Session {
     links: Vec<(u16, Link)>,
     /// Probes that children inherit; present when forks are followed.
     inherited: Option<Inherited>,
+    /// Present when a process makes mappings by system calls of its own.
+    syscalls: Option<SyscallProbes>,
     programs: HashMap<&'static str, OwnedFd>,
     ebpf: Ebpf,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,

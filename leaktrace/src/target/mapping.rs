@@ -74,6 +74,20 @@ impl Mappings {
         (address < mapping.end).then_some(mapping)
     }
 
+    /// Whether there is memory that the program, not the kernel, has asked for: a heap, or anonymous
+    /// mappings that are not the zeroed end of an object's data.
+    pub fn has_own_memory(&self) -> bool {
+        let is_anonymous = |mapping: &Mapping| mapping.path.as_os_str().is_empty();
+        let heap = self
+            .iter()
+            .any(|mapping| mapping.path.as_os_str() == "[heap]");
+        let pairs = self.list.iter().zip(self.list.iter().skip(1));
+        heap || self.list.first().is_some_and(is_anonymous)
+            || pairs.into_iter().any(|(before, mapping)| {
+                is_anonymous(mapping) && !(before.file.is_some() && before.end == mapping.start)
+            })
+    }
+
     /// Takes over a newer reading, but keeps executable mappings that are gone from it and that
     /// nothing newer covers: stacks taken while they were there still have to be named.
     pub fn remember(&mut self, newer: &Self) {
@@ -197,6 +211,21 @@ not a line
         assert!(mappings.containing(0x7f00_0000_1000).is_none());
         assert!(mappings.containing(0).is_none());
         assert!(mappings.containing(u64::MAX).is_none());
+    }
+
+    #[test]
+    fn memory_of_a_program_is_told_from_what_the_kernel_gives_it() {
+        let given = b"400000-401000 r-xp 00000000 fe:00 1 /bare\n\
+            401000-403000 rw-p 00000000 00:00 0 \n\
+            7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]\n";
+        assert!(!Mappings::parse(given).has_own_memory());
+        for own in [
+            &b"2000000-2021000 rw-p 00000000 00:00 0 [heap]\n"[..],
+            b"c000000000-c000400000 rw-p 00000000 00:00 0 \n",
+        ] {
+            let both = [given, own].concat();
+            assert!(Mappings::parse(&both).has_own_memory());
+        }
     }
 
     #[test]
