@@ -5,6 +5,7 @@ mod attaching;
 mod command;
 mod exits;
 mod footprint;
+mod haste;
 mod lineage;
 mod objects;
 mod output;
@@ -24,6 +25,7 @@ use crate::report::End;
 use crate::session::{Config, Session, Sizes};
 use crate::symbolize::ElfNaming;
 use command::Launched;
+use haste::Haste;
 use output::Output;
 use signals::Signals;
 use traced::Traced;
@@ -70,6 +72,8 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         Some(command) => vec![command.pid()],
         None => args.pids.clone(),
     };
+    // The command was started before: it has the priority that leaktrace was started with.
+    let haste = Haste::begin();
     let mut naming = ElfNaming::new();
     let mut targets = traced::open_all(
         &pids,
@@ -91,6 +95,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         target.armed();
         target.follow_mappings(&mut session, &mut naming, false);
     }
+    drop(haste);
     let start = start_line(&targets, &session);
     output.start(&start, args)?;
     if let Some(command) = &mut command {

@@ -17,6 +17,7 @@ mod ebpf;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 #[derive(Parser)]
@@ -40,6 +41,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Boot other kernels under emulation, and run end-to-end tests in each (as root, an hour)
+    Vm(vm::Choice),
     /// Trace a leaking service for ten seconds, and show the report and the flame graph
     Demo,
     /// Measure what tracing costs (as root)
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Ebpf => ebpf::rebuild(),
         Task::Check => check::check(),
         Task::Test { arguments } => test::test(&arguments),
+        Task::Vm(choice) => vm::vm(&choice),
         Task::Demo => demo::demo(),
         Task::Bench(benchmark) => bench::bench(&benchmark),
     };

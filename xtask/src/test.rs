@@ -1,11 +1,11 @@
 //! Runs the unit tests of the host crates and the end-to-end tests, with what they need set up.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
-    command::{is_root, run, say},
+    command::{is_root, output, run, say},
     debian_root, setup, workspace,
 };
 
@@ -16,13 +16,7 @@ const ONE_AT_A_TIME: &str = "--test-threads=1";
 /// Runs everything; with arguments, only the end-to-end tests, and `cargo test` gets the
 /// arguments.
 pub(crate) fn test(arguments: &[String]) -> Result<()> {
-    if !is_root() {
-        bail!(
-            "the end-to-end tests trace real processes and need root; \
-             run: sudo env PATH=\"$PATH\" cargo xtask test"
-        );
-    }
-    setup::tests()?;
+    prepare("test")?;
     if arguments.is_empty() {
         say("test: unit tests");
         run(cargo("test")
@@ -39,6 +33,20 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
     }
     say("test: all passed");
     Ok(())
+}
+
+/// Installs what the end-to-end tests need.
+///
+/// # Errors
+/// When this process is not root, with the task to run as root, or something cannot be installed.
+pub(crate) fn prepare(task: &str) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "the end-to-end tests trace real processes and need root; \
+             run: sudo env PATH=\"$PATH\" cargo xtask {task}"
+        );
+    }
+    setup::tests()
 }
 
 /// The release whose C library the traced programs run with once more, and its version.
@@ -72,6 +80,38 @@ fn with_newer_glibc() -> Result<()> {
 pub(crate) fn build_leaktrace() -> Result<()> {
     say("building leaktrace");
     run(cargo("build").args(["--release", "--quiet", "--package=leaktrace"]))
+}
+
+/// Builds the end-to-end tests, and says where the executables of these are.
+///
+/// # Errors
+/// When they cannot be built.
+pub(crate) fn executables(suites: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut build = cargo("test");
+    build.args([
+        "--release",
+        "--package=leaktrace-tests",
+        "--no-run",
+        "--quiet",
+    ]);
+    let told = output(build.arg("--message-format=json"))?;
+    let built: Vec<serde_json::Value> = told
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    suites
+        .iter()
+        .map(|suite| {
+            let of = |message: &&serde_json::Value| message["target"]["name"] == *suite;
+            let mut paths = built
+                .iter()
+                .filter(of)
+                .map(|message| &message["executable"]);
+            let path = paths.find_map(serde_json::Value::as_str);
+            let path = path.with_context(|| format!("there are no end-to-end tests {suite}"))?;
+            Ok(PathBuf::from(path))
+        })
+        .collect()
 }
 
 fn cargo(task: &str) -> Command {

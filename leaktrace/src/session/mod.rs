@@ -7,6 +7,7 @@ mod array;
 mod attach;
 mod blocks;
 mod code;
+mod described;
 mod events;
 mod inherited;
 mod kernel;

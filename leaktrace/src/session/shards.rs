@@ -10,6 +10,7 @@ use aya_obj::generated::{bpf_cmd, bpf_map_type};
 use leaktrace_common::limits::{MAX_SHARDS, SHARD_CHUNKS};
 use leaktrace_common::unwind::{CHUNK_BYTES, Chunk};
 
+use super::described::Described;
 use super::syscall::{bpf, bpf_fd, no_attributes};
 
 /// Inner maps that are made before they are needed.
@@ -35,6 +36,7 @@ pub(super) enum TableError {
 pub(super) struct Shards {
     /// The map of the inner maps.
     outer: OwnedFd,
+    described: Described,
     list: Vec<Shard>,
 }
 
@@ -43,10 +45,11 @@ impl Shards {
     ///
     /// # Errors
     ///
-    /// When there is no descriptor left.
+    /// When there is no descriptor left, or the kernel does not take the description of a chunk.
     pub(super) fn new(outer: &MapData) -> io::Result<Self> {
         Ok(Self {
             outer: outer.fd().as_fd().try_clone_to_owned()?,
+            described: Described::load()?,
             list: Vec::new(),
         })
     }
@@ -72,7 +75,10 @@ impl Shards {
         }
         let numbers: Vec<u32> = (there..(needed + SPARE_SHARDS).min(MAX_SHARDS)).collect();
         for numbers in numbers.chunks(SHARDS_AT_ONCE) {
-            let new: io::Result<Vec<_>> = numbers.iter().map(|_| Shard::create()).collect();
+            let new: io::Result<Vec<_>> = numbers
+                .iter()
+                .map(|_| Shard::create(&self.described))
+                .collect();
             let new = new.map_err(TableError::Refused)?;
             // The outer map keeps the inner ones alive without their descriptors.
             let (fds, shards): (Vec<_>, Vec<_>) = new.into_iter().unzip();
@@ -139,7 +145,7 @@ struct Shard {
 }
 
 impl Shard {
-    fn create() -> io::Result<(OwnedFd, Self)> {
+    fn create(described: &Described) -> io::Result<(OwnedFd, Self)> {
         const BPF_F_MMAPABLE: u32 = 1 << 10;
         let mut attributes = no_attributes();
         // SAFETY: writing one variant of a union of integer structs.
@@ -149,6 +155,7 @@ impl Shard {
         create.value_size = CHUNK_BYTES as u32;
         create.max_entries = SHARD_CHUNKS;
         create.map_flags = BPF_F_MMAPABLE;
+        described.describe(&mut attributes);
         let fd = bpf_fd(bpf_cmd::BPF_MAP_CREATE, &mut attributes)?;
         let start = map(fd.as_fd())?;
         Ok((fd, Self { start }))
