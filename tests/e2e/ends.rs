@@ -2,7 +2,7 @@
 //! says why.
 
 use leaktrace_tests::{
-    Program, Session, Target, Tracer, assert_refused, assert_sites_are_true, run,
+    MemoryGroup, Program, Session, Target, Tracer, assert_refused, assert_sites_are_true, run,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -162,41 +162,11 @@ fn a_target_whose_main_thread_had_ended_before_is_refused() {
     assert_refused(&run(&["--pid", &pid]), &[&pid, "main thread"]);
 }
 
-/// A control group with this much memory, in the hierarchy that the machine has; removed again when it
-/// is dropped.
-struct MemoryGroup(std::path::PathBuf);
-
-impl MemoryGroup {
-    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
-    fn new(limit_bytes: u64) -> Self {
-        let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
-        let (root, limit) = match v1.exists() {
-            true => (v1, "memory.limit_in_bytes"),
-            false => (std::path::Path::new("/sys/fs/cgroup"), "memory.max"),
-        };
-        let group = root.join(format!("leaktrace-test-{}", std::process::id()));
-        std::fs::create_dir(&group).expect("a control group");
-        std::fs::write(group.join(limit), limit_bytes.to_string()).expect("a limit");
-        Self(group)
-    }
-}
-
-impl Drop for MemoryGroup {
-    fn drop(&mut self) {
-        // The kernel lets go of its dead a little later; what is left over is an empty folder.
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn an_out_of_memory_kill_is_told_from_other_kills_and_the_report_names_the_site() {
     let program = Program::c("out_of_memory.c");
     let group = MemoryGroup::new(48 << 20);
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$1\""])
-        .arg(&group.0)
-        .arg(program.path());
+    let mut command = group.command(&program, &[]);
     let mut target = Target::start_command(&mut command);
     let tracer = Tracer::attach(target.pid(), &[]);
     target.say("go");

@@ -6,8 +6,8 @@ use std::process::Command;
 use leaktrace_tests::{Program, Target, Tracer};
 
 /// Sites whose behaviour the program names, with the verdict and its reason.
-fn judged(seconds: &str) -> Vec<(String, String, String)> {
-    let mut target = Target::start(&Program::c("behaviours.c"), &[seconds]);
+fn judged(program: &'static str, seconds: &str) -> Vec<(String, String, String)> {
+    let mut target = Target::start(&Program::c(program), &[seconds]);
     let tracer = Tracer::attach(target.pid(), &["--interval", "1s"]);
     target.work();
     let session = tracer.stop();
@@ -31,7 +31,17 @@ fn judged(seconds: &str) -> Vec<(String, String, String)> {
 
 #[test]
 fn what_leaks_is_called_leaking_and_nothing_else_is() {
-    let judged = judged("30");
+    assert_only_leaks_are_called_leaking("behaviours.c");
+}
+
+#[test]
+fn slow_leaks_among_many_larger_sites_are_called_leaking_and_nothing_else_is() {
+    assert_only_leaks_are_called_leaking("labelled.c");
+}
+
+#[track_caller]
+fn assert_only_leaks_are_called_leaking(program: &'static str) {
+    let judged = judged(program, "30");
     let names: BTreeSet<_> = judged.iter().map(|(name, ..)| name).collect();
     let leaks = names.iter().filter(|name| name.starts_with("leak_"));
     assert_eq!(leaks.count(), 4, "every leak is listed: {judged:?}");

@@ -13,6 +13,7 @@
 mod compile;
 mod files;
 mod lines;
+mod memory_group;
 mod procfs;
 mod report;
 mod root;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use compile::Program;
 pub use files::{copy, read, scratch};
+pub use memory_group::MemoryGroup;
 pub use procfs::{code_at, cpu_time, peak_resident_bytes};
 pub use report::{Frame, Held, Report, Site};
 pub use root::{children, copy_mapped, fill_root, mapped_files};

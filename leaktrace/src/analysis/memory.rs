@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use super::forecast::seconds_until;
 use super::growth::judge;
 use super::series::Series;
-use super::trend::{Slope, theil_sen};
+use super::trend::theil_sen;
 use super::verdict::Verdict;
 use super::window::{MAX_STEPS, Window};
 use crate::snapshot::Totals;
@@ -13,12 +14,6 @@ use crate::target::{BoundKind, MemoryUse};
 
 /// Part of its highest level by which a resident set has to move to be called tidal.
 const TIDE_SHARE: f64 = 0.1;
-/// Readings below which nothing is forecast.
-const MIN_READINGS: u32 = 8;
-/// By how much a forecast is wider than the slope's interval: levels are read at intervals, and the
-/// kernel gives a little back before it refuses.
-const FORECAST_MARGIN: f64 = 0.1;
-
 /// By how much each kind has changed since the start, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryGrowth {
@@ -157,39 +152,6 @@ fn push(series: &mut Series, elapsed: Duration, level_bytes: u64) {
         ..Totals::default()
     };
     series.push(elapsed, &totals);
-}
-
-/// Only for levels that rise now beyond doubt: what the later half does, widened by what the whole
-/// does where that rises too.
-fn seconds_until(series: &Series, left_bytes: f64) -> Option<[f64; 2]> {
-    let points = series.points();
-    let (first, last) = (points.first()?, points.last()?);
-    if series.readings() < MIN_READINGS || last.at_s <= first.at_s {
-        return None;
-    }
-    let intervals = series.readings() as usize - 1;
-    let slope = |start_s: f64, steps: usize| -> Option<Slope> {
-        let window = Window::new(points, start_s, steps.clamp(2, MAX_STEPS));
-        let slope = theil_sen(&window.live)?;
-        Some(Slope {
-            value: slope.value / window.step_s,
-            low: slope.low / window.step_s,
-            high: slope.high / window.step_s,
-        })
-    };
-    let late = slope(f64::midpoint(first.at_s, last.at_s), intervals / 2)?;
-    let whole = slope(first.at_s, intervals)?;
-    if late.low <= 0.0 {
-        return None;
-    }
-    let (low, high) = match whole.low > 0.0 {
-        true => (late.low.min(whole.low), late.high.max(whole.high)),
-        false => (late.low, late.high),
-    };
-    Some([
-        left_bytes / high * (1.0 - FORECAST_MARGIN),
-        left_bytes / low * (1.0 + FORECAST_MARGIN),
-    ])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod alert;
 mod churn;
 mod cohorts;
 mod footprint;
+mod forecast;
 mod growth;
 mod memory;
 mod ranking;

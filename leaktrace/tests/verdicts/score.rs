@@ -87,9 +87,12 @@ pub(crate) struct Tally {
     /// Runs of healthy sites that can be decided, and those that were called leaks.
     pub(crate) healthy: u32,
     pub(crate) alarms: u32,
-    /// Runs that nobody could decide yet, and those that were called leaks.
-    pub(crate) open: u32,
-    pub(crate) open_leaking: u32,
+    /// Runs of leaks that nobody could decide yet, and those that were called leaks all the same.
+    pub(crate) open_leaks: u32,
+    pub(crate) open_found: u32,
+    /// The same of healthy sites.
+    pub(crate) open_healthy: u32,
+    pub(crate) open_alarms: u32,
 }
 
 /// What a verdict is worth.
@@ -105,8 +108,12 @@ impl Tally {
     pub(crate) fn add(&mut self, behaviour: &Behaviour, intervals: u32, said: Verdict) -> Mark {
         let leaking = u32::from(said == Verdict::Leaking);
         if intervals < behaviour.decidable_from {
-            self.open += 1;
-            self.open_leaking += leaking;
+            let (runs, called) = match behaviour.truth {
+                Truth::Leak => (&mut self.open_leaks, &mut self.open_found),
+                Truth::Healthy => (&mut self.open_healthy, &mut self.open_alarms),
+            };
+            *runs += 1;
+            *called += leaking;
             return Mark::Open;
         }
         if behaviour.truth == Truth::Leak {

@@ -80,8 +80,18 @@ fn words(said: impl Iterator<Item = Verdict>) -> String {
 fn sums() -> String {
     let (tuned, held_out) = split();
     let mut text = format!(
-        "\n  {:<40}{:>5}  {:>9}  {:>12}  {:>22}\n",
-        "", "after", "recall", "false alarms", "undecidable, called L"
+        "\n  {:<30}{:>5}  {:>9}  {:>12}  {:>26}\n  {:<30}{:>5}  {:>9}  {:>12}  {:>13}{:>13}\n",
+        "",
+        "after",
+        "recall",
+        "false alarms",
+        "undecidable, called L:",
+        "",
+        "",
+        "",
+        "",
+        "leaks",
+        "healthy"
     );
     for (name, behaviours, seeds, births) in [
         ("tuned on", &tuned, 0..SEEDS, true),
@@ -98,10 +108,11 @@ fn sums() -> String {
             let tally = tally(behaviours, &seeds, length, births);
             let of = |some: u32, all: u32| format!("{some}/{all}");
             text += &format!(
-                "  {name:<40}{length:>5}  {:>9}  {:>12}  {:>22}\n",
+                "  {name:<30}{length:>5}  {:>9}  {:>12}  {:>13}{:>13}\n",
                 of(tally.found, tally.leaks),
                 of(tally.alarms, tally.healthy),
-                of(tally.open_leaking, tally.open)
+                of(tally.open_found, tally.open_leaks),
+                of(tally.open_alarms, tally.open_healthy)
             );
         }
     }

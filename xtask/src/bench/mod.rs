@@ -17,6 +17,7 @@ mod overhead;
 mod peers;
 mod report;
 mod target;
+mod top_ten;
 mod verdicts;
 
 /// What to measure.
@@ -28,6 +29,12 @@ pub(crate) enum Benchmark {
     Attach(Attach),
     /// Cost of a report and kernel memory when ten million allocations are live
     Report(ReportOptions),
+    /// Leaks and others among the first ten of leaktrace and of memleak
+    Topten {
+        /// How long the programs work
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Verdicts on the labelled corpus: recall, false alarms, time until they are right
     Verdicts,
 }
@@ -87,6 +94,7 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
         Benchmark::Overhead(options) => overhead::measure(options),
         Benchmark::Attach(options) => attach::measure(options),
         Benchmark::Report(options) => report::measure(options),
+        Benchmark::Topten { seconds } => top_ten::measure(*seconds),
         Benchmark::Verdicts => Ok(()),
     }
 }
