@@ -34,6 +34,12 @@ pub const SHARED_SCRATCH_SLOTS: u32 = 128;
 /// Shared areas that one call tries.
 pub const SHARED_SCRATCH_TRIES: u32 = 16;
 
+/// Walks that are kept, so that they need not be made again: 1.4 MB. A power of two.
+pub const MEMOS: u32 = 1024;
+
+/// Kept walks that are looked at for a stack.
+pub const MEMO_TRIES: u32 = 4;
+
 /// Size of a page on x86-64.
 pub const PAGE_BYTES: u64 = 4096;
 

@@ -6,7 +6,8 @@
 pub struct ProcessState {
     /// Process id in the initial pid namespace.
     pub tgid: u32,
-    /// Which of the two mapping tables of the process is current: 0 or 1.
+    /// How many mapping tables the process was given. They are written to two places in turn: the
+    /// lowest bit says which is current.
     pub mapping_table: u32,
     /// Address of the kernel's uretprobe trampoline in this process; zero until it was seen.
     pub trampoline: u64,

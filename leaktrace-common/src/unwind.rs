@@ -5,12 +5,14 @@
 //! object's block index, which is an array of words in chunks of their own.
 
 mod block;
+mod memo;
 mod row;
 mod step;
 mod unfinished;
 mod x86_64;
 
 pub use block::{BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, CHUNK_ROWS, Chunk, find};
+pub use memo::{Beginning, GROUP_WORDS, Memo, REACH_WORDS, TRAIL_WORDS, Trail};
 pub use row::{MAX_RARE_RULES, RareBase, RareRule, Row, RowKind};
 pub use step::{Registers, StackMemory, step, step_by_frame_pointer};
 pub use unfinished::{SAVED_BYTES, SAVED_PAGES, Unfinished};

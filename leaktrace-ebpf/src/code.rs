@@ -41,28 +41,63 @@ fn count_removal(state: *mut ProcessState) {
     }
 }
 
-/// How often code was removed from the process, and whether that of the last time is still in the
-/// mappings that the walk uses: other code that has taken its place would be walked by its rules.
-#[inline(always)]
-pub fn removals(process: u32) -> (u32, bool) {
-    let Some(state) = PROCESSES.get_ptr(process) else {
-        return (0, false);
+/// What the stack walk has to know of a process's code.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// How often code was removed from it.
+    pub removals: u32,
+    /// Whether code that was removed is still in the mappings that the walk uses: other code that
+    /// has taken its place would be walked by its rules.
+    pub in_doubt: bool,
+    /// Whose mapping tables it uses, plus one, and in the lower half how many that one was given.
+    pub generation: u64,
+}
+
+impl Known {
+    /// For a process that is not in the table.
+    pub const NOTHING: Self = Self {
+        removals: 0,
+        in_doubt: false,
+        generation: 1 << 32,
     };
+
+    /// Place of the current mapping table.
+    #[inline(always)]
+    pub const fn table(self) -> u32 {
+        ((self.generation >> 32) as u32 - 1) * 2 + (self.generation as u32 & 1)
+    }
+}
+
+/// What is known now. The removals are read before the table: a table may then be newer than they
+/// are, which is no harm, but never older.
+#[inline(always)]
+pub fn known(process: u32) -> Option<Known> {
+    let own = PROCESSES.get_ptr(process)?;
     // SAFETY: the pointer is a live map value; volatile because others write it.
     let (removals, known, code_of) = unsafe {
         (
-            core::ptr::read_volatile(&raw const (*state).removals),
-            core::ptr::read_volatile(&raw const (*state).removals_known),
-            core::ptr::read_volatile(&raw const (*state).code_of),
+            core::ptr::read_volatile(&raw const (*own).removals),
+            core::ptr::read_volatile(&raw const (*own).removals_known),
+            core::ptr::read_volatile(&raw const (*own).code_of),
         )
     };
-    // The mappings of a child that are its parent's are not kept up to date.
-    (removals, removals != known && code_of == process)
+    let origin = match code_of == process {
+        true => own,
+        false => PROCESSES.get_ptr(code_of)?,
+    };
+    // SAFETY: the pointer is a live map value; volatile because user space writes it.
+    let tables = unsafe { core::ptr::read_volatile(&raw const (*origin).mapping_table) };
+    Some(Known {
+        removals,
+        // The mappings of a child that are its parent's are not kept up to date.
+        in_doubt: removals != known && code_of == process,
+        generation: u64::from(code_of + 1) << 32 | u64::from(tables),
+    })
 }
 
 /// Asks user space to read the mappings again: code runs where none was known. Said once until
-/// user space has done it.
-#[inline(always)]
+/// user space has done it. Not inlined: its event would lie on the BPF stack below the walk.
+#[inline(never)]
 pub fn note_unknown(process: u32) {
     let Some(state) = PROCESSES.get_ptr_mut(process) else {
         return;

@@ -12,7 +12,7 @@ use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::{Control, ProcessState};
 use leaktrace_common::stack::{Bridge, BridgeKey, SITES_WITHOUT_STACK, StackRecord};
-use leaktrace_common::unwind::{Chunk, MAX_RARE_RULES, RareRule};
+use leaktrace_common::unwind::{Chunk, MAX_RARE_RULES, Memo, RareRule};
 
 use crate::scratch::Scratch;
 
@@ -150,6 +150,10 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(limits:
 #[map]
 pub static SHARED_SCRATCH: Array<Scratch> =
     Array::with_max_entries(limits::SHARED_SCRATCH_SLOTS, 0);
+
+/// Key: made of what a walk begins with. Walks that were made, see [`crate::walk`].
+#[map]
+pub static MEMOS: Array<Memo> = Array::with_max_entries(limits::MEMOS, 0);
 
 /// Always empty, see [`crate::kernel_stack`].
 #[map]

@@ -4,7 +4,7 @@
 
 use leaktrace_common::limits::{SCRATCH_SLOTS, SHARED_SCRATCH_SLOTS, SHARED_SCRATCH_TRIES};
 use leaktrace_common::stack::StackRecord;
-use leaktrace_common::unwind::Registers;
+use leaktrace_common::unwind::{Beginning, REACH_WORDS, Registers, Trail};
 
 use crate::maps::{SCRATCH, SHARED_SCRATCH};
 use crate::{atomic, pending};
@@ -12,9 +12,6 @@ use crate::{atomic, pending};
 /// Bytes of the stack that are read at once: most stacks need one or two reads, and copying a
 /// whole page costs as much as the walk of four frames.
 pub const WINDOW_BYTES: u64 = 1024;
-
-/// Words of it.
-pub const WINDOW_WORDS: usize = (WINDOW_BYTES / 8) as usize;
 
 /// One area. All state of a walk is here rather than in registers, so that the verifier does not
 /// follow its values from frame to frame.
@@ -44,6 +41,21 @@ pub struct Scratch {
     pub mapping_base: u64,
     /// Where that table is, a [`leaktrace_common::mapping::TableRef`].
     pub mapping_table: u64,
+    /// 0 at the entry of a function, whose return address stands at the stack pointer; else the
+    /// walk starts with this address, and nothing of its own is on the stack.
+    pub instruction_pointer: u64,
+    /// What the walk begins with.
+    pub beginning: Beginning,
+    /// Place of the kept walk that is looked at, or that this one may take.
+    pub memo: u32,
+    /// Its site, if it is one.
+    pub memo_site: u32,
+    /// Kept walks that were looked at.
+    pub memo_tries: u32,
+    /// 1 when the mappings may have code that is not there any more.
+    pub in_doubt: u32,
+    /// Group of its words that is compared.
+    pub group: u64,
     /// What is known of the frame that the walk by .eh_frame has come to.
     pub registers: Registers,
     /// A piece of the stack.
@@ -52,7 +64,7 @@ pub struct Scratch {
     pub record: StackRecord,
 }
 
-/// A piece of the stack, at most up to the end of one page.
+/// A piece of the stack, and what was read of it.
 #[repr(C)]
 pub struct Window {
     /// Address of the first word.
@@ -60,7 +72,9 @@ pub struct Window {
     /// Words that were read.
     pub count: u64,
     /// The words.
-    pub words: [u64; WINDOW_WORDS],
+    pub words: [u64; REACH_WORDS],
+    /// Which words have decided the walk.
+    pub trail: Trail,
 }
 
 /// Takes a free area; `None` when those of this CPU and the shared ones that were tried are in use.

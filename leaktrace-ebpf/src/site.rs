@@ -8,7 +8,6 @@ use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 use crate::call::Entry;
 use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
 use crate::scratch::{self, Scratch};
-use crate::walk::Start;
 use crate::{atomic, loss, unfinished, walk};
 
 /// Where a call comes from.
@@ -71,50 +70,44 @@ pub unsafe extern "C" fn find_caller(
     if caller.is_null() {
         return 0;
     }
-    let start = Start {
-        instruction_pointer,
-        stack_pointer,
-        frame_pointer,
-    };
+    let process = process_and_source as u32;
     let source = Source::from_number((process_and_source >> 32) as u32);
-    let found = find(&start, process_and_source as u32, source);
     // SAFETY: not null, so it is a caller that may be written.
-    unsafe { *caller = found };
+    let caller = unsafe { &mut *caller };
+    let Some(area) = scratch::acquire() else {
+        loss::count(process, Loss::ScratchBusy, 0);
+        caller.return_address = walk::return_address(stack_pointer);
+        caller.site = site_without_stack(process, source);
+        return 0;
+    };
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let walk = unsafe { &mut *area };
+    walk.instruction_pointer = instruction_pointer;
+    walk.beginning.stack_pointer = stack_pointer;
+    walk.beginning.frame_pointer = frame_pointer;
+    walk.record.process = process as u16;
+    walk.record.source = source as u8;
+    walk::begin(area);
+    // SAFETY: as above.
+    caller.return_address = unsafe { (*area).return_address };
+    caller.site = find(area, process, source);
+    scratch::release(area);
     0
 }
 
 #[inline(always)]
-fn find(start: &Start, process: u32, source: Source) -> Caller {
-    let Some(area) = scratch::acquire() else {
-        loss::count(process, Loss::ScratchBusy, 0);
-        return Caller {
-            return_address: walk::return_address(start.stack_pointer),
-            site: site_without_stack(process, source),
-            padding: 0,
-        };
-    };
-    walk::begin(area, start, process, source);
-    // SAFETY: the pointer is a live map value that this walk has taken.
-    let return_address = unsafe { (*area).return_address };
-    let site = match unfinished::postpone(area, process) {
-        Some(site) => site,
-        None => of_stack(area, start, process, source),
-    };
-    scratch::release(area);
-    Caller {
-        return_address,
-        site,
-        padding: 0,
+fn find(area: *mut Scratch, process: u32, source: Source) -> u32 {
+    if let Some(site) = unfinished::postpone(area) {
+        return site;
     }
-}
-
-#[inline(always)]
-fn of_stack(area: *mut Scratch, start: &Start, process: u32, source: Source) -> u32 {
-    walk::take(area, start, process);
-    match unfinished::send(area) {
-        Some(site) => site,
-        None => find_or_store(area, process, source),
+    if let Some(site) = walk::remembered(area) {
+        return site;
     }
+    walk::take(area, process);
+    if let Some(site) = unfinished::send(area) {
+        return site;
+    }
+    find_or_store(area, process, source)
 }
 
 #[inline(always)]
@@ -123,7 +116,9 @@ fn find_or_store(area: *mut Scratch, process: u32, source: Source) -> u32 {
     let hash = unsafe { (*area).record.hash };
     if let Some(site) = STACK_SITES.get_ptr(hash) {
         // SAFETY: the pointer is a live map value, written once.
-        return unsafe { *site };
+        let site = unsafe { *site };
+        walk::remember(area, site, process);
+        return site;
     }
     match store(area, hash) {
         Some(site) => site,

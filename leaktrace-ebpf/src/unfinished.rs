@@ -9,17 +9,15 @@ use leaktrace_common::unwind::{SAVED_PAGES, Unfinished};
 
 use crate::maps::{CONTROL, EH_FRAME, SITE_ENTRIES, UNFINISHED};
 use crate::scratch::Scratch;
-use crate::{code, site};
+use crate::site;
 
 /// Leaves the whole walk to user space while code may be where other code was (dlclose, then
 /// dlopen): its site, or `None` when that is not so, or there is no room.
 #[inline(always)]
-pub fn postpone(area: *mut Scratch, process: u32) -> Option<u32> {
-    let (removals, in_doubt) = code::removals(process);
+pub fn postpone(area: *mut Scratch) -> Option<u32> {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
-    walk.removals = u64::from(removals);
-    if EH_FRAME.load() == 0 || !in_doubt || walk.return_address == 0 {
+    if EH_FRAME.load() == 0 || walk.in_doubt == 0 || walk.return_address == 0 {
         return None;
     }
     walk.record.frames[0] = walk.return_address;

@@ -1,37 +1,26 @@
 //! The stack walk at the entry of a call: the caller from [rsp], then by .eh_frame, or by saved
-//! frame pointers alone when the user wants that.
+//! frame pointers alone when the user wants that. A stack that was walked before is known by the
+//! words that have decided that walk.
 //!
 //! At the entry of the outermost call the return address is still the caller's own; the kernel's
 //! own walker (bpf_get_stackid) starts at the frame pointer and so loses the caller.
 
 mod eh_frame;
 mod frame_pointer;
+mod memo;
 mod window;
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use leaktrace_common::limits::MAX_FRAMES;
 use leaktrace_common::mapping;
 use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
-use leaktrace_common::unwind::Registers;
 
-use crate::code;
-use crate::maps::{EH_FRAME, MAPPINGS, PROCESSES};
-use crate::process;
+use crate::code::{self, Known};
+use crate::maps::{EH_FRAME, MAPPINGS};
 use crate::scratch::Scratch;
 
 const CONTINUE: i64 = 0;
 const STOP: i64 = 1;
-
-/// Registers at the entry of the call.
-pub struct Start {
-    /// 0 at the entry of a function, whose return address stands at the stack pointer; else the
-    /// walk starts with this address, and nothing of its own is on the stack.
-    pub instruction_pointer: u64,
-    /// Stack pointer.
-    pub stack_pointer: u64,
-    /// Frame pointer of the caller, if it keeps one.
-    pub frame_pointer: u64,
-}
 
 /// The word at the stack pointer, 0 when it cannot be read.
 #[inline(always)]
@@ -40,44 +29,54 @@ pub fn return_address(stack_pointer: u64) -> u64 {
     unsafe { bpf_probe_read_user(stack_pointer as *const u64) }.unwrap_or(0)
 }
 
-/// Begins a stack without frames: what is known before the walk.
-#[inline(always)]
-pub fn begin(area: *mut Scratch, start: &Start, process: u32, source: Source) {
+/// Begins a stack without frames: what is known before the walk, of which the registers, process
+/// and source are given. Not inlined: what it keeps on the
+/// BPF stack would lie there below the walk, and there is no room for both (Linux 6.1).
+#[inline(never)]
+pub fn begin(area: *mut Scratch) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
-    walk.table = current_table(process);
+    let process = u32::from(walk.record.process);
+    let source = Source::from_number(u32::from(walk.record.source));
+    let code = code::known(process).unwrap_or(Known::NOTHING);
+    walk.removals = u64::from(code.removals);
+    walk.in_doubt = u32::from(code.in_doubt);
+    walk.table = code.table();
+    walk.beginning.code = code.generation;
+    walk.beginning.caller = u64::from(process) << 8 | source as u64;
     walk.hash = hash_start(process, source);
     walk.mapping_start = 0;
     walk.mapping_end = 0;
-    walk.window.count = 0;
-    walk.record.process = process as u16;
-    walk.record.source = source as u8;
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
     walk.unknown_code = 0;
-    let (address, stack_pointer) = match start.instruction_pointer {
-        0 => (
-            window::word(&mut walk.window, start.stack_pointer).unwrap_or(0),
-            start.stack_pointer.wrapping_add(8),
-        ),
-        address => (address, start.stack_pointer),
-    };
-    walk.return_address = address;
-    walk.registers = Registers {
-        pc: address,
-        sp: stack_pointer,
-        fp: start.frame_pointer,
-        interrupted: 0,
-    };
+    let (stack_pointer, frame_pointer) =
+        (walk.beginning.stack_pointer, walk.beginning.frame_pointer);
+    let first = window::begin(&mut walk.window, stack_pointer);
+    walk.window.trail.begin(stack_pointer, frame_pointer);
+    walk.memo = memo::NONE;
+    walk.registers.fp = frame_pointer;
+    walk.registers.interrupted = 0;
+    walk.registers.pc = walk.instruction_pointer;
+    walk.registers.sp = stack_pointer;
+    if walk.instruction_pointer == 0 {
+        walk.registers.pc = first;
+        walk.registers.sp = stack_pointer.wrapping_add(8);
+        if first != 0 {
+            walk.window.trail.note(stack_pointer, first);
+            walk.memo = memo::place(stack_pointer, first);
+        }
+    }
+    walk.return_address = walk.registers.pc;
 }
 
 /// Fills the area's record with the stack of the call, as far as it could be followed.
 #[inline(always)]
-pub fn take(area: *mut Scratch, start: &Start, process: u32) {
+pub fn take(area: *mut Scratch, process: u32) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     if unsafe { (*area).return_address } != 0 {
         match EH_FRAME.load() {
-            0 => frame_pointer::walk(area, start, process),
+            0 => frame_pointer::walk(area, process),
             _ => eh_frame::walk(area),
         }
     }
@@ -87,6 +86,23 @@ pub fn take(area: *mut Scratch, start: &Start, process: u32) {
         code::note_unknown(process);
     }
     walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
+}
+
+/// The site of the stack, if it was walked before.
+#[inline(always)]
+pub fn remembered(area: *mut Scratch) -> Option<u32> {
+    match EH_FRAME.load() {
+        0 => None,
+        _ => memo::find(area),
+    }
+}
+
+/// Has the stack's site remembered.
+#[inline(always)]
+pub fn remember(area: *mut Scratch, site: u32, process: u32) {
+    if EH_FRAME.load() != 0 {
+        memo::keep(area, site, process);
+    }
 }
 
 /// Appends a frame; `false` when there is no room.
@@ -123,16 +139,4 @@ fn enter_mapping(walk: &mut Scratch, address: u64) -> bool {
     walk.mapping_base = table.bases[index];
     walk.mapping_table = table.tables[index];
     true
-}
-
-#[inline(always)]
-fn current_table(process: u32) -> u32 {
-    let code = process::code_of(process);
-    match PROCESSES.get_ptr(code) {
-        // SAFETY: the pointer is a live map value; volatile because user space writes it.
-        Some(state) => unsafe {
-            code * 2 + (core::ptr::read_volatile(&raw const (*state).mapping_table) & 1)
-        },
-        None => 0,
-    }
 }

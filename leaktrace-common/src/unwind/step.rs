@@ -35,6 +35,16 @@ impl Registers {
 pub trait StackMemory {
     /// The word at an address, which is a multiple of its size; `None` when it cannot be read.
     fn word(&mut self, address: u64) -> Option<u64>;
+
+    /// The same for a word that is the caller's frame pointer, or whatever it keeps there.
+    #[inline(always)]
+    fn saved_frame_pointer(&mut self, address: u64) -> Option<u64> {
+        self.word(address)
+    }
+
+    /// Told before a frame is found by the frame pointer that was read last.
+    #[inline(always)]
+    fn use_frame_pointer(&mut self) {}
 }
 
 /// The caller's registers, by the rule for `at`. `rare` is the rule that a row of kind
@@ -62,7 +72,10 @@ pub fn step<M: StackMemory>(
             None => Err(StackEnd::RuleMissing),
         },
         RowKind::StackPointer => caller(at.sp.wrapping_add(offset), below, at, memory),
-        RowKind::FramePointer => caller(at.fp.wrapping_add(offset), below, at, memory),
+        RowKind::FramePointer => {
+            memory.use_frame_pointer();
+            caller(at.fp.wrapping_add(offset), below, at, memory)
+        }
         RowKind::Plt => {
             let place = at.pc & PLT_ENTRY_MASK;
             let pushed = u64::from(place >= u64::from(row.value()));
@@ -84,11 +97,12 @@ pub fn step_by_frame_pointer<M: StackMemory>(
     at: &Registers,
     memory: &mut M,
 ) -> Result<Registers, StackEnd> {
+    memory.use_frame_pointer();
     let above = at.fp.wrapping_sub(at.sp);
     if above > MAX_STACK_SPAN_BYTES || at.fp & (WORD_BYTES - 1) != 0 {
         return Err(StackEnd::NoInfo);
     }
-    let Some(fp) = memory.word(at.fp) else {
+    let Some(fp) = memory.saved_frame_pointer(at.fp) else {
         return Err(StackEnd::Unreadable);
     };
     let Some(pc) = memory.word(at.fp + WORD_BYTES) else {
@@ -125,7 +139,7 @@ fn caller<M: StackMemory>(
     }
     let mut fp = at.fp;
     if below != RETURN_ADDRESS_BELOW_CFA {
-        match memory.word(cfa - below) {
+        match memory.saved_frame_pointer(cfa - below) {
             Some(saved) => fp = saved,
             None => return Err(StackEnd::Unreadable),
         }
@@ -144,6 +158,11 @@ fn by_rare_rule<M: StackMemory>(
     at: &Registers,
     memory: &mut M,
 ) -> Result<Registers, StackEnd> {
+    if rule.cfa_base == RareBase::FramePointer as u16
+        || rule.saved_base == RareBase::FramePointer as u16
+    {
+        memory.use_frame_pointer();
+    }
     let base = match rule.cfa_base == RareBase::FramePointer as u16 {
         true => at.fp,
         false => at.sp,
@@ -168,7 +187,7 @@ fn by_rare_rule<M: StackMemory>(
         if place & (WORD_BYTES - 1) != 0 {
             return Err(StackEnd::BrokenFrame);
         }
-        match memory.word(place) {
+        match memory.saved_frame_pointer(place) {
             Some(saved) => up.fp = saved,
             None => return Err(StackEnd::Unreadable),
         }
@@ -184,7 +203,7 @@ fn interrupted<M: StackMemory>(at: &Registers, memory: &mut M) -> Result<Registe
     }
     // One after the other: LLVM saves a word that could not be read across the next read, and the
     // verifier (6.18) refuses that.
-    let Some(fp) = memory.word(at.sp.wrapping_add(SIGNAL_FRAME_POINTER)) else {
+    let Some(fp) = memory.saved_frame_pointer(at.sp.wrapping_add(SIGNAL_FRAME_POINTER)) else {
         return Err(StackEnd::Unreadable);
     };
     let Some(sp) = memory.word(at.sp.wrapping_add(SIGNAL_STACK_POINTER)) else {

@@ -7,18 +7,18 @@ use leaktrace_common::limits::{MAX_BRIDGE_CHAIN, MAX_FRAMES, MAX_STACK_SPAN_BYTE
 use leaktrace_common::stack::{BridgeKey, StackEnd};
 
 use super::window::{pair, word};
-use super::{CONTINUE, STOP, Start, enter_mapping, push};
+use super::{CONTINUE, STOP, enter_mapping, push};
 use crate::maps::{BRIDGES, PROCESSES};
 use crate::process;
 use crate::scratch::Scratch;
 
 /// Fills the record's frames and its end.
 #[inline(always)]
-pub(super) fn walk(area: *mut Scratch, start: &Start, process: u32) {
+pub(super) fn walk(area: *mut Scratch, process: u32) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
-    walk.frame_pointer = start.frame_pointer;
-    walk.floor = start.stack_pointer;
+    walk.frame_pointer = walk.beginning.frame_pointer;
+    walk.floor = walk.beginning.stack_pointer;
     let caller = cross_bridges(walk, process, walk.return_address);
     enter_mapping(walk, caller);
     push(walk, caller);

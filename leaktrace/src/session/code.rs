@@ -48,18 +48,19 @@ impl Session {
             .iter()
             .find(|mapping| mapping.path == Path::new("[uprobes]"))
             .map(|m| m.start);
-        let unused = 1 - (self.processes.read(usize::from(process)).mapping_table & 1);
+        let before = self.processes.read(usize::from(process)).mapping_table;
+        let next = before.wrapping_add(1);
         let mut tables: aya::maps::Array<_, MappingTable> = aya::maps::Array::try_from(
             self.ebpf
                 .map_mut("MAPPINGS")
                 .context("BPF map MAPPINGS is missing")?,
         )?;
-        tables.set(u32::from(process) * 2 + unused, *table, 0)?;
+        tables.set(u32::from(process) * 2 + (next & 1), *table, 0)?;
         self.processes.update(usize::from(process), |state| {
             if let Some(trampoline) = trampoline {
                 state.trampoline = trampoline;
             }
-            state.mapping_table = unused;
+            state.mapping_table = next;
         });
         Ok(())
     }
