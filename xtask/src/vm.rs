@@ -19,9 +19,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{command::say, test, workspace};
+use emulated::Emulator;
 use kernels::{KERNELS, Kernel, SUITES};
 use outcome::{Cell, Outcome};
-use packages::{Emulator, Packages, Unpacked};
+use packages::{Packages, Unpacked};
 
 /// Which kernels, and how.
 #[derive(Args)]
@@ -103,15 +104,26 @@ impl Lab<'_> {
         let script = guest::script_of_suite(executable, &without);
         let executables = std::slice::from_ref(executable);
         let outcome = self.boot(kernel, unpacked, name, executables, &script)?;
-        let left_out = cannot
-            .iter()
-            .map(|cannot| format!("{}: {}", cannot.test, cannot.reason));
-        Ok(Cell {
+        let mut cell = Cell {
             kernel: self.row(kernel),
             suite: name,
-            left_out: left_out.collect(),
-            outcome: Some(outcome),
-        })
+            left_out: Vec::new(),
+            outcome: None,
+        };
+        match &self.choice.preempt {
+            Some(mode) if outcome.exit.is_some() && outcome.preempts.as_ref() != Some(mode) => {
+                let reason = format!("all: {} does not know preempt={mode}", unpacked.package);
+                cell.left_out.push(reason);
+            }
+            _ => {
+                let reasons = cannot
+                    .iter()
+                    .map(|cannot| format!("{}: {}", cannot.test, cannot.reason));
+                cell.left_out.extend(reasons);
+                cell.outcome = Some(outcome);
+            }
+        }
+        Ok(cell)
     }
 
     /// One guest stands for all suites: leaktrace must say in it why nothing can be traced.
@@ -160,9 +172,9 @@ impl Lab<'_> {
         remove(&initramfs)?;
         let outcome = outcome::read(&told);
         say(&format!(
-            "vm: {} ({}): {name}: {} passed, {} failed, in {} s",
+            "vm: {} (preemption: {}): {name}: {} passed, {} failed, in {} s",
             self.row(kernel),
-            unpacked.package,
+            outcome.preempts.as_deref().unwrap_or("as built"),
             outcome.passed.len(),
             outcome.failed.len(),
             begun.elapsed().as_secs(),

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::packages::{Emulator, Unpacked};
+use super::packages::Unpacked;
 use crate::child::Running;
 
 /// A guest that has not ended by then hangs: the longest takes a third of it.
@@ -21,6 +21,30 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// How the kernel is told to preempt; it decides by itself when absent.
 pub(crate) type Preempt<'a> = Option<&'a str>;
+
+/// The emulator.
+pub(crate) struct Emulator {
+    /// Its path.
+    pub(crate) program: PathBuf,
+    /// Where it was unpacked, when it is not installed.
+    pub(crate) root: Option<PathBuf>,
+}
+
+impl Emulator {
+    /// The command, which finds its libraries and its data.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(root) = &self.root {
+            let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+            let libraries = libraries.map(|folder| root.join(folder).display().to_string());
+            command.env("LD_LIBRARY_PATH", libraries.join(":"));
+            for data in ["usr/share/qemu", "usr/share/seabios"] {
+                command.arg("-L").arg(root.join(data));
+            }
+        }
+        command
+    }
+}
 
 /// Boots a kernel with this initramfs; what it wrote to its serial port, which is kept in `log`.
 ///

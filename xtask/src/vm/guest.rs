@@ -20,6 +20,9 @@ pub(crate) const EXIT: &str = "VMTEST-EXIT";
 /// What it prints before a complaint of its kernel.
 pub(crate) const COMPLAINT: &str = "VMTEST-KERNEL";
 
+/// What it prints before how its kernel preempts: the modes that it has, with that in use in brackets.
+pub(crate) const PREEMPTS: &str = "VMTEST-PREEMPT";
+
 /// Preloaded into traced programs, or the loader of another C library: `ldd` names none of them.
 const LOADED: [&str; 5] = [
     "/lib/ld-musl-x86_64.so.1",
@@ -29,6 +32,9 @@ const LOADED: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu/libmimalloc.so.2",
 ];
 
+/// Makes tests long whose findings depend on how often threads interrupt each other.
+const LONG: &str = "LEAKTRACE_CHAINED_ALLOCATIONS=1000000";
+
 /// File systems and the loopback device. /tmp stays a folder: this checkout may lie in it.
 const SETUP: &str = "#!/bin/sh
 export PATH=/bin HOME=/root
@@ -36,6 +42,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tracefs tracefs /sys/kernel/tracing
+mount -t debugfs debugfs /sys/kernel/debug
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 mkdir -p /dev/shm /dev/pts
@@ -113,7 +120,8 @@ pub(crate) fn script_of_refusal(words: &str) -> String {
 fn script(command: &str) -> String {
     let leaktrace = workspace::leaktrace();
     format!(
-        "export LEAKTRACE_BIN={}\nuname -r\n{command}\ncode=$?\n\
+        "export LEAKTRACE_BIN={} {LONG}\nuname -r\n\
+         echo {PREEMPTS} $(cat /sys/kernel/debug/sched/preempt)\n{command}\ncode=$?\n\
          dmesg | grep -E 'BUG:|WARNING:|Oops|rcu.*stall' | sed 's/^/{COMPLAINT} /'\n\
          echo {EXIT} $code\nreboot -f\n",
         leaktrace.display()

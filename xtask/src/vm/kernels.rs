@@ -20,8 +20,9 @@ pub(crate) struct Kernel {
 }
 
 /// What a guest runs: the end-to-end test binaries of these names.
-pub(crate) const SUITES: [&str; 10] = [
+pub(crate) const SUITES: [&str; 11] = [
     "exact",
+    "chains",
     "failure_semantics",
     "mappings",
     "losses",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::guest::{COMPLAINT, EXIT};
+use super::guest::{COMPLAINT, EXIT, PREEMPTS};
 
 /// What came of a guest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<String>,
     /// The last exit code that the guest told; absent when it never came to its end.
     pub(crate) exit: Option<i32>,
+    /// How the kernel preempted; absent when it was built with one way only.
+    pub(crate) preempts: Option<String>,
     /// Warnings and oopses of its kernel.
     pub(crate) complaints: Vec<String>,
 }
@@ -43,6 +45,11 @@ pub(crate) fn read(serial: &str) -> Outcome {
         };
         if let Some(code) = line.strip_prefix(EXIT) {
             outcome.exit = code.trim().parse().ok();
+        } else if let Some(modes) = line.strip_prefix(PREEMPTS) {
+            let used = modes
+                .split_once('(')
+                .and_then(|(_, rest)| rest.split_once(')'));
+            outcome.preempts = used.map(|(used, _)| used.to_owned());
         } else if let Some(complaint) = line.strip_prefix(COMPLAINT) {
             outcome.complaints.push(complaint.trim().to_owned());
         } else if let Some(name) = running {
@@ -195,6 +202,16 @@ mod tests {
         assert_eq!(outcome.failed, ["two", "three"]);
         assert_eq!(outcome.complaints, ["[ 9.0] BUG: x"]);
         assert_eq!(outcome.exit, None);
+    }
+
+    #[test]
+    fn the_way_of_preempting_is_what_stands_in_brackets() {
+        let of = |line: &str| read(line).preempts;
+        assert_eq!(
+            of("VMTEST-PREEMPT none voluntary (full)\r\n"),
+            Some("full".into())
+        );
+        assert_eq!(of("VMTEST-PREEMPT \r\n"), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+use super::emulated::Emulator;
 use super::kernels::{self, Archive, Kernel, RELEASES};
 use crate::{
     command::{output, say},
@@ -199,29 +200,6 @@ impl Packages {
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-/// The emulator.
-pub(crate) struct Emulator {
-    program: PathBuf,
-    /// Where it was unpacked, when it is not installed.
-    root: Option<PathBuf>,
-}
-
-impl Emulator {
-    /// The command, which finds its libraries and its data.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(root) = &self.root {
-            let libraries = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
-            let libraries = libraries.map(|folder| root.join(folder).display().to_string());
-            command.env("LD_LIBRARY_PATH", libraries.join(":"));
-            for data in ["usr/share/qemu", "usr/share/seabios"] {
-                command.arg("-L").arg(root.join(data));
-            }
-        }
-        command
     }
 }
 
