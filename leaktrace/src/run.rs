@@ -1,6 +1,7 @@
 //! The list of stages: look, plan, load, attach, arm, read until the end, report. Decides what
 //! happens when; how each thing is done stands in the other rooms.
 
+mod allocator_code;
 mod attaching;
 mod command;
 mod exits;

@@ -91,3 +91,16 @@ fn what_the_runtime_of_go_maps_is_counted() {
         traced.report.0
     );
 }
+
+#[test]
+fn an_arena_that_is_made_inside_free_is_no_mapping_of_the_program() {
+    let traced = trace(&Program::c("frees_first.c"), &[]);
+    assert_eq!(traced.truth.number("arenas"), 1, "glibc made no arena");
+    for (caller, held) in traced.truth.sites() {
+        assert_eq!(traced.report.held_by("heap", &caller), held);
+    }
+    for site in traced.report.sites("mmap") {
+        let frames = site.0["frames"].to_string();
+        assert!(frames.contains("pthread_create"), "{frames}");
+    }
+}

@@ -26,6 +26,7 @@ impl Traced {
         traced.objects_planned = self.objects_planned;
         traced.plan = self.plan.clone();
         traced.own_mappings = self.own_mappings;
+        traced.free_code.clone_from(&self.free_code);
         traced.mappings = std::sync::Arc::clone(&self.mappings);
         if traced.comm.is_empty() {
             traced.comm.clone_from(&self.comm);

@@ -3,6 +3,7 @@
 
 use leaktrace_common::call::Call;
 
+use super::allocator_code::code_of_frees;
 use super::attaching::attach_plan;
 use super::objects::bridges_of;
 use super::traced::Traced;
@@ -116,6 +117,8 @@ impl Traced {
                  `leaktrace doctor` says what is missing",
             ),
         })?;
+        self.free_code
+            .extend(code_of_frees(detection, &self.objects, &self.mappings));
         self.plan.probes.extend(plan.probes);
         self.plan.unprobed.extend(plan.unprobed);
         Ok(())

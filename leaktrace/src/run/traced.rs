@@ -1,6 +1,7 @@
 //! One traced process in one epoch, from one exec to the next: its objects, its probes, its
 //! readings, its reports.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::allocator_code::is_allocators_own;
 use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
 use crate::analysis::{Alert, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
@@ -50,6 +52,8 @@ pub(super) struct Traced {
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
     pub(super) mmap: bool,
+    /// Where its functions that free are.
+    pub(super) free_code: Vec<Range<u64>>,
     /// Mappings that it makes without the C library.
     pub(super) own_mappings: OwnMappings,
     /// When the program was executed whose allocator has not been found yet.
@@ -153,6 +157,7 @@ impl Traced {
                 mappings,
             },
             mmap,
+            free_code: Vec::new(),
             own_mappings: OwnMappings::None,
             waiting_since: None,
             reported: false,
@@ -299,11 +304,13 @@ impl Traced {
         elapsed: Duration,
         older: Duration,
     ) -> anyhow::Result<()> {
+        let mut sites = session
+            .sites(self.index, older)
+            .with_context(|| format!("failed to read what process {} holds", self.pid))?;
+        sites.retain(|site| !is_allocators_own(site, &self.free_code));
         self.latest = Snapshot {
             elapsed,
-            sites: session
-                .sites(self.index, older)
-                .with_context(|| format!("failed to read what process {} holds", self.pid))?,
+            sites,
             unmatched_frees: session.unmatched_frees(self.index),
             reserved_bytes: session.reserved_bytes(self.index),
             losses: session.losses(self.index),
