@@ -55,8 +55,10 @@ pub struct ProcessState {
     pub removals_known: u32,
     /// Set when the system calls that change mappings are counted.
     pub syscalls: u32,
-    /// Always zero.
-    pub padding: u32,
+    /// Set when another thread than the main one has called the exec that began this epoch.
+    pub executed_by_other_thread: u32,
+    /// Time of that exec, CLOCK_MONOTONIC; 0 for what was not executed under trace.
+    pub executed_at_ns: u64,
 }
 
 /// The linker's state while it removes objects: RT_DELETE of link.h.
@@ -99,5 +101,5 @@ pub struct Control {
     pub armed_at_ns: u64,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 120);
+const _: () = assert!(size_of::<ProcessState>() == 128);
 const _: () = assert!(size_of::<Control>() == 40);

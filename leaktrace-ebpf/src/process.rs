@@ -2,7 +2,7 @@
 //! the table of processes. Counts no block.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
 use aya_ebpf::programs::RawTracePointContext;
 use leaktrace_common::call::Call;
 use leaktrace_common::event::{Event, EventKind};
@@ -194,6 +194,8 @@ pub fn executed(ctx: &RawTracePointContext) {
         (*state).probes_of = index;
         (*state).code_of = index;
         (*state).parent = before;
+        (*state).executed_by_other_thread = u32::from(old_tid as u32 != tgid);
+        (*state).executed_at_ns = bpf_ktime_get_ns();
         // Last: user space takes the entry as filled when it has an id.
         core::ptr::write_volatile(&raw mut (*state).tgid, tgid);
     }

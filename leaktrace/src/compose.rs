@@ -8,6 +8,7 @@ mod process;
 mod watched;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
@@ -52,6 +53,8 @@ pub struct Material<'a> {
     pub rss_at_start_bytes: Option<u64>,
     /// Whether mappings are traced.
     pub mappings_traced: bool,
+    /// How long after its exec the program was not counted.
+    pub unseen: Option<Duration>,
     /// Whether any allocation function is probed.
     pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
@@ -107,6 +110,7 @@ pub fn report(
         comm: material.comm.to_owned(),
         parent_pid: material.parent_pid,
         epoch: (material.epoch > 1).then_some(material.epoch),
+        unseen_s: material.unseen.map(|unseen| unseen.as_secs_f64()),
         process: process::line(material),
         limits: process::limits(material),
         time_left: process::time_left(material),
@@ -237,6 +241,13 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         ));
     } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.filtered) {
         notices.push(notice);
+    }
+    if let Some(unseen) = material.unseen {
+        notices.push(format!(
+            "what the program did in its first {:.0} ms was not seen: its allocator is not the one \
+             of the program before, or another thread than the main one has executed it",
+            unseen.as_secs_f64() * 1000.0
+        ));
     }
     if material.main_thread_ended {
         notices.push(

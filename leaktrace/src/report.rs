@@ -122,6 +122,9 @@ pub struct Report {
     /// before went with the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
+    /// Seconds after its exec in which the program was not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen_s: Option<f64>,
     /// The whole process.
     pub process: ProcessLine,
     /// What bounds its memory.

@@ -127,10 +127,44 @@ fn an_exec_begins_an_epoch_that_holds_nothing_of_the_one_before() {
             (&after.0["epoch"], &after.0["pid"]),
             (&2.into(), &pid.into())
         );
-        assert!(after.is_final());
+        assert!(after.is_final() && after.0["unseen_s"].is_null());
         assert_eq!(session.end["exit_code"], 4, "{}", session.end);
         assert_no_losses(&session);
     }
+}
+
+/// What was not seen is said, and what comes later is counted.
+fn assert_gap_is_said(arguments: &[&str], options: &[&str]) {
+    let mut target = Target::start(&program(), arguments);
+    let mut all = vec!["--interval", "100ms"];
+    all.extend(options);
+    let mut tracer = Tracer::attach(target.pid(), &all);
+    target.say("go");
+    while tracer.next_report().0["unseen_s"].is_null() {}
+    target.say("more");
+    while tracer.next_report().held_by("heap", "late_holds").count == 0 {}
+    target.end();
+    let session = tracer.wait();
+    let report = session.reports.last().expect("a report");
+    assert_eq!(report.held_by("heap", "late_holds"), held(6, 66));
+    assert_eq!(report.0["epoch"], 2);
+    assert!(report.0["unseen_s"].as_f64().is_some_and(|s| s > 0.0));
+    let notices = report.0["notices"].to_string();
+    assert!(notices.contains("was not seen"), "{notices}");
+    assert_eq!(last_of(&session, "parent_holds").1, PARENT);
+}
+
+#[test]
+fn what_a_program_with_another_allocator_did_first_is_said_to_be_unseen() {
+    let other = Program::c("lineage.c").with(&["-static"]);
+    let other = other.path().display().to_string();
+    assert_gap_is_said(&["exec-other", &other], &[]);
+    assert_gap_is_said(&["exec-other", &other], &["--follow-forks"]);
+}
+
+#[test]
+fn a_program_that_another_thread_has_executed_is_counted_late_and_that_is_said() {
+    assert_gap_is_said(&["exec-by-thread"], &[]);
 }
 
 fn leaktrace_runs(arguments: &[&str], command: &[&str]) -> Session {

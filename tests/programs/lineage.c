@@ -2,6 +2,7 @@
  * Each part allocates what it prints. Nothing waits for a tester between the steps, so that what is
  * not seen from the first allocation on is missed. */
 #include "protocol.h"
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -44,6 +45,11 @@ NOINLINE static void next_program_holds(void)
     HOLD(20, 500);
 }
 
+NOINLINE static void late_holds(void)
+{
+    HOLD(6, 66);
+}
+
 NOINLINE static void parent_holds_after_its_children(void)
 {
     HOLD(9, 90);
@@ -79,11 +85,26 @@ static void do_spawn(const char *self)
         await(child);
 }
 
+static void *become_next(void *self)
+{
+    execl(self, self, "next", (char *)NULL);
+    return NULL;
+}
+
+static void exec_by_thread(char *self)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, become_next, self);
+    pthread_join(thread, NULL);
+}
+
 int main(int count, char **arguments)
 {
     const char *what = count > 1 ? arguments[1] : "";
     if (strcmp(what, "next") == 0) {
         next_program_holds();
+        if (wait_line())
+            late_holds();
         wait_line();
         return 4;
     }
@@ -99,6 +120,10 @@ int main(int count, char **arguments)
         do_spawn(arguments[0]);
     if (strcmp(what, "exec") == 0)
         execl(arguments[0], arguments[0], "next", (char *)NULL);
+    if (strcmp(what, "exec-other") == 0)
+        execl(arguments[2], arguments[2], "next", (char *)NULL);
+    if (strcmp(what, "exec-by-thread") == 0)
+        exec_by_thread(arguments[0]);
     if (getenv("LINEAGE_CONSTRUCTOR") == NULL) {
         say("done\n");
         wait_line();

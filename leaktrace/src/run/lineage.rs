@@ -7,7 +7,7 @@ use crate::probes::Program;
 use crate::report::NewTarget;
 use crate::session::{ExitStatus, NewProcess, Session};
 use crate::symbolize::ElfNaming;
-use crate::target::Process;
+use crate::target::{FileId, Process};
 
 /// Time between two looks at a program whose libraries are being loaded.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -41,6 +41,7 @@ impl Traced {
         let mut traced = self.relative(child.tgid);
         traced.index = child.index;
         traced.parent = Some(self.pid);
+        traced.allocators_before = self.allocators();
         traced.waiting_since = Some(Instant::now());
         traced.armed();
         traced
@@ -52,6 +53,7 @@ impl Traced {
         traced.index = next.index;
         traced.parent = self.parent;
         traced.epoch = self.epoch + 1;
+        traced.allocators_before = self.allocators();
         traced.waiting_since = Some(Instant::now());
         if traced.comm.is_empty() {
             traced.comm.clone_from(&self.comm);
@@ -108,6 +110,7 @@ impl Traced {
         }
         session.take_over(self.index);
         self.waiting_since = None;
+        self.unseen = self.unseen_since_exec(session);
         if self.mmap {
             self.count_own_mappings(session)?;
         } else if !found {
@@ -118,6 +121,31 @@ impl Traced {
             );
         }
         Ok(Some(self.announcement(event)))
+    }
+
+    /// The objects that allocate in it.
+    fn allocators(&self) -> Vec<FileId> {
+        let entries = self
+            .plan
+            .functions()
+            .filter(|probe| probe.program() == Program::AllocateEnter);
+        let mut files: Vec<FileId> = entries
+            .filter_map(|probe| Some(self.objects.get(probe.object)?.file_id()))
+            .collect();
+        files.dedup();
+        files
+    }
+
+    /// How long the program ran before its probes were in place; `None` when they were from the
+    /// start, because it allocates with the same objects as the program before.
+    fn unseen_since_exec(&self, session: &Session) -> Option<Duration> {
+        let exec = session.exec(self.index)?;
+        let allocators = self.allocators();
+        let known = !allocators.is_empty()
+            && allocators
+                .iter()
+                .all(|file| self.allocators_before.contains(file));
+        (!known || !exec.probes_survived).then_some(exec.since)
     }
 
     /// What the output says of a new target.

@@ -21,7 +21,7 @@ use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
 use crate::symbolize::ElfNaming;
-use crate::target::{Mappings, MemoryUse, Object, Process};
+use crate::target::{FileId, Mappings, MemoryUse, Object, Process};
 
 /// A process under trace.
 pub(super) struct Traced {
@@ -52,6 +52,10 @@ pub(super) struct Traced {
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
     pub(super) mmap: bool,
+    /// Allocators of the program before an exec: their probes are in place when the next one starts.
+    pub(super) allocators_before: Vec<FileId>,
+    /// How long after its exec the program was not counted.
+    pub(super) unseen: Option<Duration>,
     /// Where its functions that free are.
     pub(super) free_code: Vec<Range<u64>>,
     /// Mappings that it makes without the C library.
@@ -157,6 +161,8 @@ impl Traced {
                 mappings,
             },
             mmap,
+            allocators_before: Vec::new(),
+            unseen: None,
             free_code: Vec::new(),
             own_mappings: OwnMappings::None,
             waiting_since: None,
@@ -400,6 +406,7 @@ impl Traced {
             group_by: group_by(args.group_by),
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mmap,
+            unseen: self.unseen,
             heap_traced: !self.plan.probes.is_empty(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             main_thread_ended: self

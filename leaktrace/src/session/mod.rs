@@ -26,7 +26,7 @@ mod unfinished;
 
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
-pub use processes::{ExitStatus, NewProcess, ProcessOrigin};
+pub use processes::{Exec, ExitStatus, NewProcess, ProcessOrigin};
 pub use syscalls::MAPPING_SYSCALLS;
 
 use std::collections::{HashMap, HashSet};

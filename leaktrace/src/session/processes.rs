@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
@@ -10,8 +11,8 @@ use leaktrace_common::limits::{MAX_PAIRS, MAX_PROCESSES};
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
 
-use super::Session;
 use super::mapped::MappedLedger;
+use super::{Session, monotonic_ns};
 use crate::snapshot::Stack;
 use crate::target::Mappings;
 
@@ -44,6 +45,15 @@ pub enum ProcessOrigin {
     ForkAndExec(u16),
     /// The process ran as this index, and runs another program now.
     Exec(u16),
+}
+
+/// A program was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// How long ago.
+    pub since: Duration,
+    /// Whether the probes in place fire in the new program, where it maps the same objects.
+    pub probes_survived: bool,
 }
 
 impl Session {
@@ -161,6 +171,16 @@ impl Session {
         let old = |(owner, _): &mut (u16, _)| u32::from(*owner) == before;
         let old: Vec<_> = self.links.extract_if(.., old).collect();
         self.close(old);
+    }
+
+    /// The exec that began this epoch, if one did under trace.
+    pub fn exec(&self, process: u16) -> Option<Exec> {
+        let state = self.processes.read(usize::from(process));
+        (state.executed_at_ns != 0).then(|| Exec {
+            since: Duration::from_nanos(monotonic_ns().saturating_sub(state.executed_at_ns)),
+            // Inherited probes are each thread's own; a link stays with the main thread.
+            probes_survived: state.executed_by_other_thread == 0 || self.inherited.is_some(),
+        })
     }
 
     /// How the process ended, once it has and if the kernel's types are known.
