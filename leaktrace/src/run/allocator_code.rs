@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_mappings_inside_a_free_are_the_allocators() {
-        let frees = [0x1000..0x1100];
+        let frees = [0x1000..0x1100, 0x3000..0x3010];
         let own = |source, frames: &[u64]| is_allocators_own(&site(source, frames), &frees);
         assert!(own(Source::Mmap, &[0x5000, 0x1080, 0x9000]));
         assert!(own(Source::Mmap, &[0x1100]));

@@ -165,3 +165,123 @@ fn mappings_that_come_and_go_leave_nothing_behind() {
     assert!(ledger.origins.is_empty() && ledger.pieces.is_empty());
     assert!(ledger.announced.len() <= MAX_ANNOUNCED);
 }
+
+/// What the kernel has: which site mapped each of these pages.
+#[derive(Clone)]
+struct Pages {
+    of: Vec<Option<u32>>,
+}
+
+const SPACE: u64 = 96;
+const BASE: u64 = 0x10000;
+
+impl Pages {
+    fn set(&mut self, start: u64, length: u64, site: Option<u32>) {
+        self.of[start as usize..(start + length) as usize].fill(site);
+    }
+
+    fn is_one_sites(&self, start: u64, length: u64) -> Option<u32> {
+        let range = &self.of[start as usize..(start + length) as usize];
+        let site = range.first().copied()??;
+        range.iter().all(|page| *page == Some(site)).then_some(site)
+    }
+
+    fn is_free(&self, start: u64, length: u64) -> bool {
+        let range = &self.of[start as usize..(start + length) as usize];
+        range.iter().all(Option::is_none)
+    }
+
+    fn bytes_of(&self, site: u32) -> u64 {
+        self.of.iter().filter(|page| **page == Some(site)).count() as u64 * PAGE
+    }
+}
+
+/// xorshift64, Marsaglia 2003: the same numbers in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// A range of pages.
+    fn range(&mut self) -> (u64, u64) {
+        let start = self.below(SPACE);
+        (start, 1 + self.below((SPACE - start).min(20)))
+    }
+}
+
+/// The events of one call that the kernel would make of it, by one of several threads.
+fn step(dice: &mut Dice, pages: &mut Pages, ledger: &mut MappedLedger) {
+    let site = 1 + dice.below(5) as u32;
+    let tid = 1 + dice.below(3) as u32;
+    let (start, length) = dice.range();
+    let at = |page: u64| BASE + page * PAGE;
+    let call = |kind, start: u64, length: u64| Event {
+        tid,
+        site,
+        ..event(kind, at(start), length * PAGE)
+    };
+    match dice.below(6) {
+        // MAP_FIXED, over whatever is there.
+        0 | 1 => {
+            ledger.apply(&call(EventKind::Mapped, start, length));
+            pages.set(start, length, Some(site));
+        }
+        2 | 3 => {
+            ledger.apply(&call(EventKind::Unmapping, start, length));
+            pages.set(start, length, None);
+        }
+        4 => {
+            ledger.apply(&call(EventKind::Unmapping, start, length));
+            ledger.apply(&call(EventKind::StillMapped, start, length));
+        }
+        // mremap takes what is of one kind, and moves it to where nothing is.
+        _ => {
+            let Some(owner) = pages.is_one_sites(start, length) else {
+                return;
+            };
+            let (target, new_length) = dice.range();
+            let mut without = pages.clone();
+            without.set(start, length, None);
+            let succeeds = without.is_free(target, new_length);
+            let sizes = |kind, place, bytes| Event {
+                old_size_bytes: length * PAGE,
+                ..call(kind, place, bytes)
+            };
+            ledger.apply(&sizes(EventKind::Remapping, start, new_length));
+            if succeeds {
+                ledger.apply(&sizes(EventKind::Remapped, target, new_length));
+                without.set(target, new_length, Some(owner));
+                *pages = without;
+            } else {
+                ledger.apply(&sizes(EventKind::StillMapped, start, new_length));
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_called_the_ledger_has_what_the_kernel_has() {
+    for seed in 1..=200 {
+        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut pages = Pages {
+            of: vec![None; SPACE as usize],
+        };
+        let mut ledger = MappedLedger::default();
+        for number in 0..400 {
+            step(&mut dice, &mut pages, &mut ledger);
+            for (site, totals) in ledger.totals() {
+                assert_eq!(
+                    totals.live_bytes,
+                    pages.bytes_of(site),
+                    "site {site} after call {number} of seed {seed}"
+                );
+                assert_eq!(totals.live_count == 0, totals.live_bytes == 0);
+            }
+        }
+    }
+}
