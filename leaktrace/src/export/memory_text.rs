@@ -9,6 +9,9 @@ use crate::units;
 /// Below this, a kind of memory is not worth a word.
 const WORTH_BYTES: i64 = 64 * 1024;
 
+/// Parts that are older than this do not add up to what is said beside them.
+const STALE_S: f64 = 0.2;
+
 /// Resident set, what of it is from before, its growth and how it moves.
 pub(super) fn resident(report: &Report) -> Option<String> {
     let process = &report.process;
@@ -96,6 +99,10 @@ pub(super) fn owners(report: &Report) -> Option<String> {
     if let Some(kinds) = kinds.filter(|kinds| kinds.major_faults > 0) {
         let faults = units::counted(kinds.major_faults.cast_unsigned(), "page fault");
         parts.push(format!("{faults} that waited for a disk"));
+    }
+    if report.process.rss_bytes.is_some() && report.elapsed_s - owners.at_s >= STALE_S {
+        let at = units::elapsed(owners.at_s);
+        parts.push(format!("read after {at}"));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -11,9 +11,28 @@ use crate::analysis::AreaReading;
 use crate::session::Session;
 use crate::target::{Area, AreaKind};
 
-/// The kernel walks the page tables for a look, and keeps the process from mapping meanwhile: of its
-/// time, no more than one part in so many is spent on that.
-const SPARE: u32 = 200;
+/// What a look is for. The kernel walks the page tables for it, and keeps the process from mapping
+/// meanwhile: of the time, no more than a part is spent on that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To have one should the process end.
+    Reading,
+    /// To be printed.
+    Report,
+    /// The last one.
+    End,
+}
+
+impl Purpose {
+    /// Times as long as the last look took that has to pass before this one.
+    const fn pause(self) -> u32 {
+        match self {
+            Self::Reading => 200,
+            Self::Report => 20,
+            Self::End => 0,
+        }
+    }
+}
 
 /// Mappings smaller than this are not searched for large blocks.
 const WORTH_BYTES: u64 = 64 * 1024;
@@ -24,30 +43,43 @@ const MAX_SEARCHED: usize = 1024;
 /// Sees to it that looks stay cheap.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    next: Option<Instant>,
+    /// When the last one ended, and what it cost.
+    last: Option<(Instant, Duration)>,
 }
 
 impl Looks {
-    /// Looks at all processes unless that was done lately; `must` looks in any case.
+    /// Looks at all processes unless that was done lately.
     pub(super) fn take(
         &mut self,
         targets: &mut [Traced],
         session: &Session,
         elapsed: Duration,
-        must: bool,
+        purpose: Purpose,
     ) {
-        let begun = Instant::now();
-        if !must && self.next.is_some_and(|next| begun < next) {
+        let is_early = |(end, cost): (Instant, Duration)| end.elapsed() < cost * purpose.pause();
+        if self.last.is_some_and(is_early) {
             return;
         }
+        let before = processor_time();
         let mut sample = None;
         for target in targets.iter_mut().filter(|target| !target.reported) {
             if let Err(error) = target.look(session, elapsed, &mut sample) {
                 log::warn!("cannot tell whose memory is whose: {error:#}");
             }
         }
-        self.next = Some(Instant::now() + begun.elapsed() * SPARE);
+        let cost = processor_time().saturating_sub(before);
+        log::debug!("a look at the memory took {cost:?}");
+        self.last = Some((Instant::now(), cost));
     }
+}
+
+/// What this thread has used so far: on a busy machine, a look takes longer and costs the same.
+fn processor_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
 }
 
 /// Addresses of some blocks of each process, read when they are needed first.

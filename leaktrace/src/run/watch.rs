@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 use super::command::Launched;
 use super::exits::{Exits, readable, watch_fd};
-use super::footprint::Looks;
+use super::footprint::{Looks, Purpose};
 use super::lineage::LOOK_AGAIN;
 use super::output::Output;
 use super::signals::Signals;
@@ -143,7 +143,7 @@ impl<'a> Watch<'a> {
                 _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
                 _ = reports.tick() => self.report(session, output)?,
                 // A report takes a reading itself.
-                _ = readings.tick() => if self.is_due(reading) { self.read(session, false)? },
+                _ = readings.tick() => if self.is_due(reading) { self.read(session, Purpose::Reading)? },
             }
         }
     }
@@ -302,7 +302,7 @@ impl<'a> Watch<'a> {
         self.started.elapsed() - self.last_reading >= reading / 2
     }
 
-    fn read(&mut self, session: &mut Session, is_final: bool) -> anyhow::Result<()> {
+    fn read(&mut self, session: &mut Session, purpose: Purpose) -> anyhow::Result<()> {
         self.last_reading = self.started.elapsed();
         session.flush_log();
         session.take_events();
@@ -315,12 +315,12 @@ impl<'a> Watch<'a> {
             target.read(session, self.started.elapsed(), self.args.older)?;
         }
         self.looks
-            .take(&mut self.targets, session, self.started.elapsed(), is_final);
+            .take(&mut self.targets, session, self.started.elapsed(), purpose);
         Ok(())
     }
 
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
-        self.read(session, false)?;
+        self.read(session, Purpose::Report)?;
         self.follow_processes(session, output)?;
         self.write(output, false)?;
         if self.seq == 1 {
@@ -373,7 +373,7 @@ impl<'a> Watch<'a> {
         output: &mut Output,
         ended: anyhow::Result<EndReason>,
     ) -> anyhow::Result<EndReason> {
-        let read = self.read(session, true);
+        let read = self.read(session, Purpose::End);
         session.detach();
         let reason = ended?;
         read?;
