@@ -241,7 +241,10 @@ fn enter(tgid: u32, index: u32, parent: u32) {
     });
 }
 
-/// Gives the thread's slot back and keeps the exit status; the last thread's is the process's.
+/// Gives the thread's slot back and keeps the exit status.
+///
+/// It is the process's in all threads that an end of the process finds alive. A thread that had ended
+/// before has 0, and may get here after them: it is preempted behind where those that join it wake.
 #[inline(always)]
 pub fn thread_exit(ctx: &RawTracePointContext) {
     let id = bpf_get_current_pid_tgid();
@@ -264,7 +267,9 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     let exit_code: u32 = member(ctx.arg(0), task.exit_code);
     // SAFETY: the pointer is a live map value.
     unsafe {
-        core::ptr::write_volatile(&raw mut (*state).exit_code, exit_code);
+        if exit_code != 0 {
+            core::ptr::write_volatile(&raw mut (*state).exit_code, exit_code);
+        }
         core::ptr::write_volatile(&raw mut (*state).exited, 1);
     }
 }

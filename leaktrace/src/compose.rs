@@ -59,6 +59,8 @@ pub struct Material<'a> {
     pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
     pub main_thread_ended: bool,
+    /// Whether the kernel takes all probes of a process out when its main thread ends.
+    pub main_thread_holds_probes: bool,
     /// Whether only some sizes or ages are counted.
     pub filtered: bool,
     /// Sites that could not be named because their object could not be read.
@@ -249,7 +251,13 @@ fn notices(material: &Material<'_>) -> Vec<String> {
             unseen.as_secs_f64() * 1000.0
         ));
     }
-    if material.main_thread_ended {
+    if material.main_thread_ended && material.main_thread_holds_probes {
+        notices.push(
+            "nothing is counted any more: the main thread of the process has ended, and kernels \
+             before 6.10 take the probes out with it"
+                .to_owned(),
+        );
+    } else if material.main_thread_ended {
         notices.push(
             "the main thread of the process has ended: the kernel puts no probe into code that it \
              loads from now on"

@@ -51,6 +51,8 @@ pub(super) struct Traced {
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
+    /// Whether the kernel takes the probes out when the main thread ends.
+    main_thread_holds_probes: bool,
     pub(super) mmap: bool,
     /// Allocators of the program before an exec: their probes are in place when the next one starts.
     pub(super) allocators_before: Vec<FileId>,
@@ -150,6 +152,7 @@ impl Traced {
             footprint: Footprint::default(),
             alerts: None,
             rss_at_start_bytes: None,
+            main_thread_holds_probes: false,
             latest: Snapshot {
                 elapsed: Duration::ZERO,
                 sites: Vec::new(),
@@ -314,6 +317,7 @@ impl Traced {
             .sites(self.index, older)
             .with_context(|| format!("failed to read what process {} holds", self.pid))?;
         sites.retain(|site| !is_allocators_own(site, &self.free_code));
+        self.main_thread_holds_probes = session.main_thread_holds_probes();
         self.latest = Snapshot {
             elapsed,
             sites,
@@ -413,6 +417,7 @@ impl Traced {
                 .process
                 .as_ref()
                 .is_some_and(Process::main_thread_has_ended),
+            main_thread_holds_probes: self.main_thread_holds_probes,
             naming_failures: naming.failures(),
         };
         compose::report(&material, order, top, naming)

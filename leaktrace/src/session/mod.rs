@@ -135,6 +135,12 @@ impl Session {
         self.builder.as_ref().map(Builder::fd)
     }
 
+    /// Whether the kernel takes the probes of a process out when its main thread ends while others
+    /// run on: perf events find the process by the memory of the thread that they were opened for.
+    pub fn main_thread_holds_probes(&self) -> bool {
+        self.inherited.is_none() && self.programs.is_empty()
+    }
+
     /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
     pub fn walks_by_eh_frame(&self) -> bool {
         self.builder.is_some()

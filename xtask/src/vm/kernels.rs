@@ -47,7 +47,12 @@ pub(crate) struct Cannot {
 }
 
 /// Every test of [`SUITES`] that some guest leaves out; the table names each, with the reason.
-pub(crate) const CANNOT: [Cannot; 0] = [];
+pub(crate) const CANNOT: [Cannot; 1] = [Cannot {
+    series: &["6.1"],
+    suite: "ends",
+    test: "a_target_whose_main_thread_has_ended_is_still_read_and_named",
+    reason: "before 6.10 the kernel takes the probes out with the main thread; reports say so",
+}];
 
 /// Releases whose archives have the kernels: the lists of guests alone, signed by Debian.
 pub(crate) const RELEASES: [(Archive, &str); 3] = [
