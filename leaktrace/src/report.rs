@@ -43,7 +43,7 @@ pub struct Start {
 /// What is traced from now on too.
 #[derive(Clone, Debug, Serialize)]
 pub struct NewTarget {
-    /// `fork`, `exec` or `exit`.
+    /// `fork`, `exec`, `exit`, or `load`: more of its functions are probed.
     pub event: &'static str,
     /// The process.
     #[serde(flatten)]

@@ -98,6 +98,10 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     }
     drop(haste);
     let start = start_line(&targets, &session);
+    for target in &mut targets {
+        // The start line tells of them.
+        drop(target.loaded());
+    }
     output.start(&start, args)?;
     if let Some(command) = &mut command {
         command.release()?;

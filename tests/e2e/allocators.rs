@@ -125,6 +125,67 @@ fn jemalloc_linked_into_the_program_is_exact() {
     assert_exact(Target::start(&operators, &[]));
 }
 
+/// Debian's static jemalloc with the names that the crates for it give its functions.
+fn renamed_jemalloc(directory: &std::path::Path) {
+    let archive = directory.join("lib_rjem.a");
+    let unfinished = directory.join(format!("lib_rjem.{}", std::process::id()));
+    let names = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "free",
+        "posix_memalign",
+        "aligned_alloc",
+        "memalign",
+        "valloc",
+        "mallocx",
+        "rallocx",
+        "xallocx",
+        "sallocx",
+        "dallocx",
+        "sdallocx",
+        "nallocx",
+        "mallctl",
+        "mallctlnametomib",
+        "mallctlbymib",
+        "malloc_usable_size",
+        "malloc_stats_print",
+    ];
+    let renamed = names.map(|name| format!("--redefine-sym={name}=_rjem_{name}"));
+    let status = Command::new("objcopy")
+        .args(renamed)
+        .arg(library("libjemalloc.a"))
+        .arg(&unfinished)
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "objcopy has failed"
+    );
+    let renamed = std::fs::rename(unfinished, archive);
+    assert!(renamed.is_ok(), "{renamed:?}");
+}
+
+#[test]
+fn jemalloc_under_other_names_in_a_program_of_rust_is_exact() {
+    let directory = leaktrace_tests::traced_programs();
+    renamed_jemalloc(&directory);
+    let search = format!("-Clink-arg=-L{}", directory.display());
+    let program = Program::rust("jemalloc_rust.rs").with(&[
+        Box::leak(search.into_boxed_str()),
+        "-Clink-args=-l:lib_rjem.a -lstdc++ -lm",
+    ]);
+    assert_exact(Target::start(&program, &[]));
+}
+
+#[test]
+fn frees_that_know_the_size_are_frees() {
+    let library = Program::c("sized_frees.c").with(&["-DLIBRARY", "-shared", "-fPIC"]);
+    let path = library.path();
+    let program = Program::c("sized_frees.c")
+        .linked(&[Box::leak(path.display().to_string().into_boxed_str())]);
+    assert_exact(Target::start(&program, &[]));
+}
+
 #[test]
 fn tcmalloc_linked_into_the_program_is_exact() {
     let operators = Program::cpp("operators.cc").linked(&["-l:libtcmalloc_minimal.a"]);
@@ -149,6 +210,9 @@ fn an_allocator_that_is_loaded_under_trace_is_traced_from_then_on() {
     let session = tracer.stop();
     assert_sites_are_true(session.final_report(), &truth);
     assert_nothing_lost(session.final_report());
+    let loaded = session.targets.iter().find(|line| line["event"] == "load");
+    let probes = loaded.map(|line| line["probes"].to_string());
+    assert!(probes.is_some_and(|probes| probes.contains("mi_malloc")));
 }
 
 /// The code that a library has in its file where a process has it mapped, in hex.

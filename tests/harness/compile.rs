@@ -96,8 +96,7 @@ impl Program {
     pub fn path(&self) -> PathBuf {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
         let source = sources.join(self.source);
-        let built = target_directory().join("traced-programs");
-        std::fs::create_dir_all(&built).expect("cannot create a directory for traced programs");
+        let built = traced_programs();
         let stem = self.source.split('.').next().unwrap_or(self.source);
         let executable = built.join(format!("{stem}-{:016x}", self.digest(&sources, &source)));
         let _building = BUILDING
@@ -164,6 +163,13 @@ impl Program {
         }
         hasher.finish()
     }
+}
+
+/// Where built programs are, and what they are built of.
+pub fn traced_programs() -> PathBuf {
+    let built = target_directory().join("traced-programs");
+    std::fs::create_dir_all(&built).expect("cannot create a directory for traced programs");
+    built
 }
 
 /// The root that traced programs run in when it is not this machine's.

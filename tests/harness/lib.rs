@@ -27,7 +27,7 @@ mod truth;
 
 use std::time::Duration;
 
-pub use compile::Program;
+pub use compile::{Program, traced_programs};
 pub use files::{copy, read, scratch};
 pub use memory_group::MemoryGroup;
 pub use procfs::{code_at, cpu_time, peak_resident_bytes};

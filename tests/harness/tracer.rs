@@ -39,6 +39,7 @@ pub struct Tracer {
     process: Spawned,
     start: Value,
     reports: Vec<Report>,
+    targets: Vec<Value>,
     /// Time from the start of the process to its `start` line.
     pub attached_in: Duration,
 }
@@ -50,6 +51,8 @@ pub struct Session {
     pub start: Value,
     /// The `report` lines.
     pub reports: Vec<Report>,
+    /// The `target` lines.
+    pub targets: Vec<Value>,
     /// The `end` line, absent when leaktrace was killed.
     pub end: Value,
     /// How the process ended.
@@ -99,6 +102,7 @@ impl Tracer {
             process,
             start,
             reports: Vec::new(),
+            targets: Vec::new(),
             attached_in,
         }
     }
@@ -114,6 +118,7 @@ impl Tracer {
             let line = self.lines.next(PATIENCE).expect("a report before the end");
             let value = parse(&line);
             if value["kind"] == "target" {
+                self.targets.push(value);
                 continue;
             }
             assert_eq!(value["kind"], "report", "instead of a report: {line}");
@@ -157,8 +162,7 @@ impl Tracer {
             match value["kind"].as_str() {
                 Some("report") => self.reports.push(Report(value)),
                 Some("end") => end = value,
-                // A process that was forked, or executes another program.
-                Some("target") => {}
+                Some("target") => self.targets.push(value),
                 _ => panic!("unknown kind of line: {line}"),
             }
         }
@@ -166,6 +170,7 @@ impl Tracer {
         Session {
             start: self.start,
             reports: self.reports,
+            targets: self.targets,
             end,
             status,
             ended_in: begun.elapsed(),

@@ -53,6 +53,7 @@ pub fn new_target(new: &NewTarget) -> String {
     let parent = target.parent_pid;
     match (new.event, parent) {
         ("exit", _) => ended(new),
+        ("load", _) => loaded(new),
         ("exec", _) => format!(
             "pid {} now runs {comm}: {} attached; what it held before is gone\n",
             target.pid,
@@ -64,6 +65,17 @@ pub fn new_target(new: &NewTarget) -> String {
         ),
         (_, None) => format!("tracing pid {} ({comm}) too\n", target.pid),
     }
+}
+
+fn loaded(new: &NewTarget) -> String {
+    let mut objects: Vec<&str> = new.probes.iter().map(|probe| &*probe.object).collect();
+    objects.dedup();
+    format!(
+        "pid {} has loaded {}: {} more attached\n",
+        new.target.pid,
+        plain(&objects.join(", ")),
+        units::counted(new.probes.len() as u64, "probe"),
+    )
 }
 
 fn ended(new: &NewTarget) -> String {

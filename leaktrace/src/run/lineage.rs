@@ -25,6 +25,7 @@ impl Traced {
         traced.objects.clone_from(&self.objects);
         traced.objects_planned = self.objects_planned;
         traced.plan = self.plan.clone();
+        traced.functions_told = self.plan.functions().count();
         traced.own_mappings = self.own_mappings;
         traced.free_code.clone_from(&self.free_code);
         traced.mappings = std::sync::Arc::clone(&self.mappings);
@@ -161,6 +162,20 @@ impl Traced {
             signal: None,
             out_of_memory: false,
         }
+    }
+
+    /// What the output says of functions that have been probed since it was asked last.
+    pub(super) fn loaded(&mut self) -> Option<NewTarget> {
+        let functions = self.plan.functions().count();
+        let told = std::mem::replace(&mut self.functions_told, functions);
+        if functions <= told {
+            return None;
+        }
+        let mut loaded = self.announcement("load");
+        loaded.probes = self.probe_lines();
+        loaded.probes.truncate(functions);
+        loaded.probes.drain(..told);
+        Some(loaded)
     }
 
     /// What the output says of its end, when others run on.

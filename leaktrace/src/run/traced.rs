@@ -54,6 +54,8 @@ pub(super) struct Traced {
     /// Whether the kernel takes the probes out when the main thread ends.
     main_thread_holds_probes: bool,
     pub(super) mmap: bool,
+    /// Functions whose probes the output has told of.
+    pub(super) functions_told: usize,
     /// Allocators of the program before an exec: their probes are in place when the next one starts.
     pub(super) allocators_before: Vec<FileId>,
     /// How long after its exec the program was not counted.
@@ -164,6 +166,7 @@ impl Traced {
                 mappings,
             },
             mmap,
+            functions_told: 0,
             allocators_before: Vec::new(),
             unseen: None,
             free_code: Vec::new(),

@@ -125,9 +125,7 @@ impl<'a> Watch<'a> {
                     let mut ready = ready.context("failed to wait for events")?;
                     ready.clear_ready();
                     self.take_events(session, output)?;
-                    for target in &mut self.targets {
-                        target.follow_mappings(session, &mut self.naming, false);
-                    }
+                    self.follow_mappings(session, output, false)?;
                 }
                 ready = readable(tables.as_ref()) => {
                     ready.context("failed to wait for unwind tables")?;
@@ -143,7 +141,7 @@ impl<'a> Watch<'a> {
                 _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
                 _ = reports.tick() => self.report(session, output)?,
                 // A report takes a reading itself.
-                _ = readings.tick() => if self.is_due(reading) { self.read(session, Purpose::Reading)? },
+                _ = readings.tick() => if self.is_due(reading) { self.read(session, output, Purpose::Reading)? },
             }
         }
     }
@@ -249,7 +247,11 @@ impl<'a> Watch<'a> {
         for target in &mut self.targets {
             match target.look_again(session, &mut self.naming) {
                 Ok(None) => {}
-                Ok(Some(settled)) => output.new_target(settled)?,
+                Ok(Some(settled)) => {
+                    // It tells of the probes too.
+                    drop(target.loaded());
+                    output.new_target(settled)?;
+                }
                 Err(error) => {
                     target.waiting_since = None;
                     log::warn!("{error:#}");
@@ -298,20 +300,46 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn is_due(&self, reading: Duration) -> bool {
-        self.started.elapsed() - self.last_reading >= reading / 2
-    }
-
-    fn read(&mut self, session: &mut Session, purpose: Purpose) -> anyhow::Result<()> {
-        self.last_reading = self.started.elapsed();
-        session.flush_log();
-        session.take_events();
-        let lost = session.mapping_events_lost();
+    /// Looks at processes that have told of new code, and tells what is probed in it.
+    fn follow_mappings(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        events_lost: bool,
+    ) -> anyhow::Result<()> {
         for target in &mut self.targets {
             if target.reported {
                 continue;
             }
-            target.follow_mappings(session, &mut self.naming, lost);
+            target.follow_mappings(session, &mut self.naming, events_lost);
+            if target.waiting_since.is_none()
+                && let Some(loaded) = target.loaded()
+            {
+                output.new_target(loaded)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, reading: Duration) -> bool {
+        self.started.elapsed() - self.last_reading >= reading / 2
+    }
+
+    fn read(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+        purpose: Purpose,
+    ) -> anyhow::Result<()> {
+        self.last_reading = self.started.elapsed();
+        session.flush_log();
+        session.take_events();
+        let lost = session.mapping_events_lost();
+        self.follow_mappings(session, output, lost)?;
+        for target in &mut self.targets {
+            if target.reported {
+                continue;
+            }
             target.read(session, self.started.elapsed(), self.args.older)?;
         }
         self.looks
@@ -320,7 +348,7 @@ impl<'a> Watch<'a> {
     }
 
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
-        self.read(session, Purpose::Report)?;
+        self.read(session, output, Purpose::Report)?;
         self.follow_processes(session, output)?;
         self.write(output, false)?;
         if self.seq == 1 {
@@ -373,7 +401,7 @@ impl<'a> Watch<'a> {
         output: &mut Output,
         ended: anyhow::Result<EndReason>,
     ) -> anyhow::Result<EndReason> {
-        let read = self.read(session, Purpose::End);
+        let read = self.read(session, output, Purpose::End);
         session.detach();
         let reason = ended?;
         read?;
