@@ -18,11 +18,12 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 9] = [
+const TEST_TOOLS: [(&str, &str); 10] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("musl-gcc", "musl-tools"),
     ("go", "golang-go"),
+    ("node", "nodejs"),
     ("perl", "perl"),
     ("python3", "python3"),
     ("sqlite3", "sqlite3"),

@@ -20,7 +20,7 @@ use crate::probes::{ProbePlan, Step};
 use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{ExitStatus, Session};
 use crate::snapshot::{Losses, Snapshot};
-use crate::symbolize::ElfNaming;
+use crate::symbolize::{ElfNaming, JitNames, WithJit};
 use crate::target::{FileId, Mappings, MemoryUse, Object, Process};
 
 /// A process under trace.
@@ -47,6 +47,8 @@ pub(super) struct Traced {
     pub(super) tracker: Tracker,
     pub(super) memory: MemoryTracker,
     pub(super) footprint: Footprint,
+    /// Names of the code that it makes.
+    pub(super) jit: JitNames,
     /// Made when the first report is.
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
@@ -139,6 +141,7 @@ impl Traced {
                 .map(|process| process.comm().to_owned())
                 .unwrap_or_default(),
             exe: process.as_ref().and_then(|process| process.exe().cloned()),
+            jit: JitNames::of(process.as_ref()),
             process,
             index: 0,
             parent: None,
@@ -396,6 +399,7 @@ impl Traced {
         top: usize,
     ) -> Report {
         let alerts = self.check_alerts(args);
+        self.jit.refresh(self.process.as_ref());
         let material = Material {
             pairs: &self.pairs,
             seq,
@@ -423,7 +427,13 @@ impl Traced {
             main_thread_holds_probes: self.main_thread_holds_probes,
             naming_failures: naming.failures(),
         };
-        compose::report(&material, order, top, naming)
+        let mut naming = WithJit {
+            files: naming,
+            jit: &mut self.jit,
+        };
+        let mut report = compose::report(&material, order, top, &mut naming);
+        report.notices.extend(self.jit.notices(&self.mappings));
+        report
     }
 }
 

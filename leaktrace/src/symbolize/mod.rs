@@ -5,11 +5,14 @@ mod demangle;
 mod depth;
 mod elf;
 mod frame;
+mod jit;
+mod perf_map;
 mod suspect;
 mod truncation;
 
 pub use elf::ElfNaming;
 pub use frame::Frame;
+pub use jit::{JitNames, WithJit};
 pub use suspect::suspect;
 
 use crate::target::Mappings;

@@ -97,6 +97,27 @@ impl Runtime {
             }
         }
     }
+
+    /// How the code that it makes at run time gets names, as the end of a sentence; absent where it
+    /// makes none. `PID` is left for the reader to fill in.
+    pub const fn how_to_name(self) -> Option<&'static str> {
+        match self {
+            Self::Jvm => Some(
+                "jcmd PID Compiler.perfmap names what is compiled now (JDK 17 and later), \
+                 -XX:+UnlockDiagnosticVMOptions -XX:+DumpPerfMapAtExit at the end",
+            ),
+            Self::V8 => Some("start node with --perf-basic-prof"),
+            Self::CPython => Some(
+                "start Python 3.12 or later with -X perf, or with PYTHONPERFSUPPORT=1 in its \
+                 environment",
+            ),
+            Self::DotNet => Some("start it with DOTNET_PerfMapEnabled=1 in its environment"),
+            Self::Ruby => Some("start ruby with --yjit-perf"),
+            Self::Beam => Some("start erl with +JPperf true"),
+            Self::Php => Some("start php with -d opcache.jit_debug=0x10"),
+            Self::Go => None,
+        }
+    }
 }
 
 fn of_object(file: &str) -> Option<Runtime> {

@@ -1,0 +1,141 @@
+//! Code that a process makes while it runs gets its names from the process's perf map; whatever else
+//! lies in that place is refused, said, and waited for by nobody.
+
+use std::process::Command;
+
+use leaktrace_tests::{Program, Report, Target, Tracer, Truth, scratch};
+
+fn traced(how: &str) -> (Report, Truth) {
+    let mut target = Target::start(&Program::c("jit.c"), &[how]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    let session = tracer.stop();
+    target.end();
+    (session.final_report().clone(), truth)
+}
+
+#[track_caller]
+fn assert_named(report: &Report, truth: &Truth) {
+    for (site, held) in truth.sites() {
+        assert_eq!(report.held_by("heap", &site), held, "{}", report.0);
+    }
+}
+
+#[track_caller]
+fn assert_refused(how: &str, why: &str) {
+    let (report, _) = traced(how);
+    let notices = report.0["notices"].to_string();
+    assert!(notices.contains("are not taken from"), "{notices}");
+    assert!(notices.contains(why), "{notices}");
+    let named = |function: Option<&str>| function == Some("made_at_run_time");
+    let mut frames = report.sites("heap").flat_map(|site| site.frames());
+    assert!(!frames.any(|frame| named(frame.function())), "{}", report.0);
+}
+
+#[test]
+fn code_made_at_run_time_has_the_name_that_the_perf_map_gives_it() {
+    let (report, truth) = traced("good");
+    assert_named(&report, &truth);
+    let notices = report.0["notices"].to_string();
+    assert!(!notices.contains("malformed"), "{notices}");
+}
+
+#[test]
+fn names_are_there_when_the_process_ends_before_the_first_report() {
+    let mut target = Target::start(&Program::c("jit.c"), &["left"]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    target.end();
+    let session = tracer.wait();
+    let map = format!("/tmp/perf-{}.map", target.pid());
+    assert!(std::fs::remove_file(map).is_ok());
+    assert_named(session.final_report(), &truth);
+}
+
+#[test]
+fn malformed_lines_are_counted_and_the_rest_is_used() {
+    let (report, truth) = traced("malformed");
+    assert_named(&report, &truth);
+    let notices = report.0["notices"].to_string();
+    let count = truth.number("malformed");
+    let words = format!("{count} lines of /tmp/perf-");
+    assert!(notices.contains(&words), "{notices}");
+}
+
+#[test]
+fn a_fifo_in_place_of_the_perf_map_is_refused() {
+    assert_refused("fifo", "not a regular file");
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_the_perf_map_is_refused() {
+    assert_refused("symlink", "not a regular file");
+}
+
+#[test]
+fn the_perf_map_of_another_user_is_refused() {
+    assert_refused("foreign", "belongs to user 12345");
+}
+
+/// A function of JavaScript that allocates through malloc, and nothing that is optimised away.
+const SCRIPT: &str = r"
+const zlib = require('zlib');
+const kept = [];
+function keepsStreamsOfZlib() { kept.push(zlib.createDeflateRaw()); }
+process.stdout.write(`ready ${process.pid}\n`);
+let lines = 0;
+process.stdin.on('data', (text) => {
+    // A line can come in pieces.
+    if (!text.includes('\n') || ++lines > 1) return;
+    for (let i = 0; i < 200; i++) keepsStreamsOfZlib();
+    process.stdout.write('done\n');
+});
+process.stdin.on('end', () => process.exit(0));
+";
+
+fn traced_node(options: &[&str]) -> Report {
+    let directory = scratch();
+    let script = directory.path().join("keeps.js");
+    assert!(std::fs::write(&script, SCRIPT).is_ok());
+    let mut target = {
+        let mut command = Command::new("node");
+        // V8 leaves a log where it stands.
+        command
+            .current_dir(directory.path())
+            .args(options)
+            .arg(&script);
+        Target::start_command(&mut command)
+    };
+    let tracer = Tracer::attach(target.pid(), &[]);
+    target.work();
+    let session = tracer.stop();
+    let map = format!("/tmp/perf-{}.map", target.pid());
+    target.end();
+    // Absent without the option.
+    let _ = std::fs::remove_file(map);
+    session.final_report().clone()
+}
+
+fn has_function(report: &Report, part: &str) -> bool {
+    let mut frames = report.sites("heap").flat_map(|site| site.frames());
+    frames.any(|frame| frame.function().is_some_and(|name| name.contains(part)))
+}
+
+#[test]
+fn functions_of_javascript_have_names_where_node_writes_a_perf_map() {
+    let report = traced_node(&["--perf-basic-prof", "--interpreted-frames-native-stack"]);
+    assert!(
+        has_function(&report, "keepsStreamsOfZlib"),
+        "{}",
+        report.0["notices"]
+    );
+    let notices = report.0["notices"].to_string();
+    assert!(!notices.contains("--perf-basic-prof"), "{notices}");
+}
+
+#[test]
+fn how_node_gets_names_is_said_once_where_it_writes_none() {
+    let report = traced_node(&["--always-sparkplug"]);
+    let notices = report.0["notices"].to_string();
+    assert_eq!(notices.matches("--perf-basic-prof").count(), 1, "{notices}");
+}

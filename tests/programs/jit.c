@@ -1,0 +1,59 @@
+/* Makes code while it runs, as a JIT compiler does, that calls malloc; and tells of it in a perf map,
+ * or in something that is none. Its truth: what it holds through that code. The argument: how.
+ * good, malformed, left (behind at the end), none; fifo, symlink, foreign: no map that may be read. */
+#include "protocol.h"
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+enum { BLOCKS = 40, BLOCK_BYTES = 1000, MALFORMED = 3 };
+
+static char path[64];
+
+static void write_map(const char *name, const void *code, const char *rest)
+{
+    char text[512];
+    int length = snprintf(text, sizeof text, "%s%lx %x a name that is replaced\n%lx %x %s\n", rest,
+                          (unsigned long)code, 64, (unsigned long)code, 64, name);
+    int file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (file < 0 || write(file, text, (size_t)length) != length)
+        _exit(2);
+    close(file);
+}
+
+int main(int count, char **arguments)
+{
+    /* push rbp; mov rbp, rsp; call rsi; pop rbp; ret */
+    static const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd6, 0x5d, 0xc3};
+    const char *how = count > 1 ? arguments[1] : "none";
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
+    void *made = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (made == MAP_FAILED)
+        return 1;
+    memcpy(made, code, sizeof code);
+    if (mprotect(made, 4096, PROT_READ | PROT_EXEC))
+        return 1;
+    begin();
+    if (!strcmp(how, "fifo") && mkfifo(path, 0644))
+        return 3;
+    if (!strcmp(how, "symlink") && symlink("/etc/passwd", path))
+        return 3;
+    if (!strcmp(how, "good") || !strcmp(how, "left"))
+        write_map("made_at_run_time", made, "");
+    if (!strcmp(how, "foreign")) {
+        write_map("made_at_run_time", made, "");
+        if (chown(path, 12345, 12345))
+            return 3;
+    }
+    if (!strcmp(how, "malformed"))
+        write_map("made_at_run_time", made, "no line\n12 zz what\n1000 0 nothing\n");
+    void *(*call)(size_t, void *(*)(size_t)) = (void *(*)(size_t, void *(*)(size_t)))made;
+    for (int i = 0; i < BLOCKS; i++)
+        keep(call(BLOCK_BYTES, malloc));
+    truth_site("made_at_run_time", (long long)BLOCKS * BLOCK_BYTES, BLOCKS);
+    truth_number("malformed", strcmp(how, "malformed") ? 0 : MALFORMED);
+    finish();
+    if (strcmp(how, "left"))
+        unlink(path);
+    return 0;
+}
