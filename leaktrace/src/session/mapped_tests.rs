@@ -267,7 +267,7 @@ fn step(dice: &mut Dice, pages: &mut Pages, ledger: &mut MappedLedger) {
 #[test]
 fn whatever_is_called_the_ledger_has_what_the_kernel_has() {
     for seed in 1..=200 {
-        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut dice = Dice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
         let mut pages = Pages {
             of: vec![None; SPACE as usize],
         };
