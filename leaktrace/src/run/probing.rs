@@ -12,7 +12,8 @@ use crate::probes::{PlanOptions, Point, Program, plan};
 use crate::session::{AttachError, ProbedObject, Session};
 use crate::symbolize::ElfNaming;
 use crate::target::{
-    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, OBJECTS_CHANGED, Object, Process, TargetError,
+    LINKER_STATE, LINKER_STATE_OFFSET, Mappings, OBJECTS_CHANGED, Object, Process, Root,
+    TargetError,
 };
 
 impl Traced {
@@ -67,6 +68,8 @@ impl Traced {
     /// the allocators now, for names later, also when the process or the file is gone by then.
     pub(super) fn open_objects(&mut self, mappings: &Mappings, naming: &mut ElfNaming) {
         let Some(process) = &self.process else { return };
+        let roots = [Root::of(process), Root::own()];
+        let roots: Vec<Root> = roots.into_iter().flatten().collect();
         for mapping in mappings.executable() {
             let Some(id) = mapping.file else { continue };
             if self.objects.iter().any(|object| object.file_id() == id) {
@@ -74,6 +77,7 @@ impl Traced {
             }
             match Object::open(process, mapping) {
                 Ok(object) => {
+                    let object = object.with_debug_file(&roots);
                     naming.hold(object.clone());
                     self.objects.push(object);
                 }

@@ -27,7 +27,10 @@ pub struct ElfNaming {
 
 /// An object that names are taken from.
 struct Held {
+    /// The file that is asked: the object, or its debug file.
     object: Object,
+    /// The object, if its debug file is asked.
+    stripped: Option<Object>,
     segments: Segments,
     depth: Depth,
     /// Addresses since the depth was set at which it could not be read.
@@ -35,9 +38,45 @@ struct Held {
 }
 
 impl Held {
+    fn new(object: Object) -> Self {
+        // Without segments nothing in it gets a name, which the frames themselves show.
+        let segments = object.segments().unwrap_or_default();
+        let debug = object.debug_file().cloned();
+        let (asked, stripped) = match debug {
+            Some(debug) => (debug, Some(object)),
+            None => (object, None),
+        };
+        Self {
+            depth: depth(&asked),
+            object: asked,
+            stripped,
+            segments,
+            errors: 0,
+        }
+    }
+
     fn lower_depth(&mut self) {
-        self.depth = self.depth.less();
         self.errors = 0;
+        self.depth = self.depth.less();
+        if self.depth == Depth::Nothing {
+            self.leave_debug_file();
+        }
+    }
+
+    /// The debug file cannot be read: the object itself is asked from now on.
+    fn leave_debug_file(&mut self) {
+        if let Some(object) = self.stripped.take() {
+            self.depth = depth(&object);
+            self.object = object;
+        }
+    }
+}
+
+/// How much an object can be asked.
+fn depth(object: &Object) -> Depth {
+    match object.sections() {
+        Ok(sections) => Depth::of(object.size_bytes(), &sections),
+        Err(_) => Depth::Nothing,
     }
 }
 
@@ -66,19 +105,9 @@ impl ElfNaming {
 
     /// Keeps an object for naming.
     pub fn hold(&mut self, object: Object) {
-        self.objects.entry(object.file_id()).or_insert_with(|| {
-            let depth = match object.sections() {
-                Ok(sections) => Depth::of(object.size_bytes(), &sections),
-                Err(_) => Depth::Nothing,
-            };
-            Held {
-                // Without segments nothing in it gets a name, which the frames themselves show.
-                segments: object.segments().unwrap_or_default(),
-                object,
-                depth,
-                errors: 0,
-            }
-        });
+        self.objects
+            .entry(object.file_id())
+            .or_insert_with(|| Held::new(object));
     }
 
     /// Whether the object with this identity is held.
@@ -137,6 +166,7 @@ impl ElfNaming {
                 // What was read is part of the file, and zeros.
                 self.symbolizer = symbolizer();
                 held.depth = Depth::Nothing;
+                held.leave_debug_file();
                 break;
             }
             match result {
@@ -145,6 +175,10 @@ impl ElfNaming {
                 Ok(Ok(None)) if depth == Depth::Symbols => return None,
                 // Debug information can be silent where the symbols are not.
                 Ok(Ok(None)) => {}
+                Ok(Err(())) if held.stripped.is_some() => {
+                    held.leave_debug_file();
+                    return self.look_up(id, call_svma);
+                }
                 Ok(Err(())) => {
                     held.errors += 1;
                     if held.errors >= MAX_ERRORS {

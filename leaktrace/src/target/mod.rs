@@ -2,6 +2,7 @@
 //! /proc and files through the process's own root; changes nothing.
 
 mod container;
+mod debug_file;
 mod elf;
 mod limits;
 mod linker;

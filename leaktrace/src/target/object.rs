@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
+use super::debug_file;
 use super::links::{self, Links};
+use super::root::Root;
 use super::symbols::{self, Function, Section, Segments};
 use super::{FileId, Mapping, Process};
 
@@ -54,6 +56,8 @@ pub struct Object {
     id: FileId,
     file: Arc<File>,
     size_bytes: u64,
+    /// What was stripped from it, if it was found.
+    debug: Option<Arc<Object>>,
 }
 
 impl Object {
@@ -85,7 +89,24 @@ impl Object {
             id,
             file: Arc::new(file),
             size_bytes: metadata.len(),
+            debug: None,
         })
+    }
+
+    /// Looks for what was stripped from the object in these roots.
+    #[must_use]
+    pub fn with_debug_file(mut self, roots: &[Root]) -> Self {
+        if debug_file::is_wanted(&self.file)
+            && let Some((file, path)) = debug_file::find(&self.file, &self.path, roots)
+        {
+            self.debug = Some(Arc::new(Self::of_file(file, &path, self.id)));
+        }
+        self
+    }
+
+    /// The object's debug file, as an object with the same identity.
+    pub fn debug_file(&self) -> Option<&Self> {
+        self.debug.as_deref()
     }
 
     /// An object as if a mapping with this file had been opened.
@@ -95,6 +116,7 @@ impl Object {
             id,
             size_bytes: file.metadata().map_or(0, |metadata| metadata.len()),
             file: Arc::new(file),
+            debug: None,
         }
     }
 
@@ -118,13 +140,15 @@ impl Object {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }
 
-    /// The functions with these names that the object defines, from .dynsym and .symtab.
+    /// The functions with these names that the object defines, from .dynsym, .symtab and the .symtab
+    /// of its debug file.
     ///
     /// # Errors
     ///
     /// When it is no ELF object or a broken one.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Function>, ObjectError> {
-        symbols::functions(&self.file, names).map_err(|reason| ObjectError::Malformed {
+        let debug = self.debug.as_deref().map(|debug| &*debug.file);
+        symbols::functions(&self.file, debug, names).map_err(|reason| ObjectError::Malformed {
             path: self.path.clone(),
             reason,
         })

@@ -144,14 +144,38 @@ pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>,
 /// Defined functions with these names, from .dynsym and then .symtab. A name that is defined at
 /// several addresses (symbol versions) is taken at each. A name that begins with `*` stands for all
 /// that end with the rest. An IFUNC is none of them: its address is
-/// that of the code that chooses a function.
-pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, String> {
+/// that of the code that chooses a function. What the debug file has is left out when that file
+/// is broken.
+pub(super) fn functions(
+    file: &File,
+    debug: Option<&File>,
+    names: &[&str],
+) -> Result<Vec<Function>, String> {
     let pieces = pieces(file);
     let elf = Elf::parse(&pieces)?;
     let segments = segments_of(&elf)?;
-    let sections = elf.sections()?;
     let wanted = Wanted::new(names);
-    let mut found: Vec<Function> = Vec::new();
+    let mut found = Vec::new();
+    add_functions(&elf, &wanted, &segments, &mut found)?;
+    if let Some(debug) = debug {
+        let pieces = self::pieces(debug);
+        // Its own segments say nothing of the mapped file.
+        let added =
+            Elf::parse(&pieces).and_then(|elf| add_functions(&elf, &wanted, &segments, &mut found));
+        if let Err(reason) = added {
+            log::info!("a debug file is left out: {reason}");
+        }
+    }
+    Ok(found)
+}
+
+fn add_functions(
+    elf: &Elf<'_, '_>,
+    wanted: &Wanted<'_>,
+    segments: &Segments,
+    found: &mut Vec<Function>,
+) -> Result<(), String> {
+    let sections = elf.sections()?;
     for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
         let of_kind = |header: &&Header| header.sh_type.get(elf.endian) == kind;
         let Some(table) = sections.iter().find(of_kind) else {
@@ -159,7 +183,7 @@ pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, St
         };
         let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
         let strings = sections.section(link).map_err(|error| error.to_string())?;
-        for function in functions_of(&elf, table, strings, &wanted, &segments)? {
+        for function in functions_of(elf, table, strings, wanted, segments)? {
             let known =
                 |known: &Function| known.svma == function.svma && known.name == function.name;
             if !found.iter().any(known) {
@@ -167,7 +191,7 @@ pub(super) fn functions(file: &File, names: &[&str]) -> Result<Vec<Function>, St
             }
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Address of the data that .dynsym has by this name, if it has.

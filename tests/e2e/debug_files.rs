@@ -1,0 +1,121 @@
+//! What was stripped from a program is found in its debug file: the names of its frames, and the
+//! functions of an allocator that is linked into it.
+
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use leaktrace_tests::{
+    Program, Report, Target, Tracer, Truth, assert_sites_are_true, assert_totals_are_true, copy,
+    scratch,
+};
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status();
+    assert!(status.is_ok_and(|status| status.success()), "{program} {arguments:?}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a name")
+}
+
+/// A static program: all of its allocator is in it.
+fn program() -> Program {
+    Program::c("each_function.c").with(&["-static", "-Wl,--build-id=sha1"])
+}
+
+/// Divides a program into what runs, in this folder, and its debug file.
+fn divide(folder: &Path) -> (PathBuf, PathBuf) {
+    let (runs, debug) = (folder.join("divided"), folder.join("divided.debug"));
+    copy(&program().path(), &runs);
+    run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
+    run("strip", &[text(&runs)]);
+    (runs, debug)
+}
+
+fn trace(mut target: Target) -> (Report, Truth) {
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    let session = tracer.stop();
+    target.end();
+    (session.final_report().clone(), truth)
+}
+
+#[track_caller]
+fn assert_found((report, truth): &(Report, Truth)) {
+    assert_sites_are_true(report, truth);
+    assert_totals_are_true(report, truth);
+    let first = &report.sites("heap").next().expect("a site").frames()[0];
+    assert!(first.0["line"].as_u64().is_some(), "{}", first.0);
+}
+
+#[test]
+fn a_debug_file_is_found_by_the_link_to_it() {
+    for place in ["", ".debug"] {
+        let folder = scratch();
+        let (runs, debug) = divide(folder.path());
+        run("objcopy", &[&format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+        if !place.is_empty() {
+            let below = folder.path().join(place);
+            std::fs::create_dir(&below).expect("a folder");
+            std::fs::rename(&debug, below.join("divided.debug")).expect("a new place");
+        }
+        assert_found(&trace(Target::start_command(Command::new(&runs).arg("leak"))));
+    }
+}
+
+#[test]
+fn without_a_build_id_the_checksum_decides() {
+    for right in [true, false] {
+        let folder = scratch();
+        let whole = Program::c("each_function.c").with(&["-static", "-Wl,--build-id=none"]);
+        let (runs, debug) = (folder.path().join("divided"), folder.path().join("divided.debug"));
+        copy(&whole.path(), &runs);
+        run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
+        run("strip", &[text(&runs)]);
+        run("objcopy", &[&format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+        if !right {
+            run("objcopy", &["--add-section=.more=/bin/true", text(&debug)]);
+        }
+        let target = Target::start_command(Command::new(&runs).arg("leak"));
+        if right {
+            assert_found(&trace(target));
+        } else {
+            let (report, _) = trace(target);
+            assert_eq!(report.sites("heap").count(), 0, "{}", report.0);
+        }
+    }
+}
+
+#[test]
+fn a_debug_file_is_found_by_its_build_id_in_the_root_of_the_process() {
+    let root = scratch();
+    let (runs, debug) = divide(root.path());
+    let notes = Command::new("readelf").args(["-n", text(&runs)]).output();
+    let notes = String::from_utf8(notes.expect("readelf").stdout).expect("text");
+    let (_, id) = notes.split_once("Build ID: ").expect("a build id");
+    let id = id.split_whitespace().next().expect("a build id");
+    let folder = root.path().join("usr/lib/debug/.build-id").join(&id[..2]);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::rename(&debug, folder.join(format!("{}.debug", &id[2..]))).expect("a new place");
+    let mut command = Command::new("chroot");
+    command.args([text(root.path()), "/divided", "leak"]);
+    assert_found(&trace(Target::start_command(&mut command)));
+    drop(runs);
+}
+
+#[test]
+fn a_broken_debug_file_leaves_the_program_as_it_is() {
+    let folder = scratch();
+    let runs = folder.path().join("divided");
+    let debug = folder.path().join("divided.debug");
+    copy(&Program::c("late.c").path(), &runs);
+    run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
+    run("objcopy", &["--strip-debug", &format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+    let length = std::fs::metadata(&debug).expect("a file").len();
+    let file = std::fs::File::options().write(true).open(&debug).expect("a file");
+    file.set_len(length / 2).expect("half a file");
+    let (report, truth) = trace(Target::start_command(&mut Command::new(&runs)));
+    assert_sites_are_true(&report, &truth);
+}
