@@ -97,9 +97,14 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t = Stacks::Auto)]
     pub stacks: Stacks,
 
-    /// Leave mmap, munmap and mremap out
+    /// Leave mappings out (mmap, munmap, mremap, brk, sbrk)
     #[arg(long)]
     pub no_mmap: bool,
+
+    /// Count mappings that the target makes by system calls of its own too; done anyway for Go, static
+    /// programs and programs without an allocator
+    #[arg(long, conflicts_with = "no_mmap")]
+    pub mmap_syscalls: bool,
 
     /// What is written to standard output; json is one object a line
     #[arg(long, value_enum, default_value_t = Format::Text)]

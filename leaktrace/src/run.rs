@@ -85,6 +85,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     )?;
     let mut session = Session::load(&session_config(args)).context("cannot trace")?;
     for target in &mut targets {
+        target.syscalls_wanted = args.mmap_syscalls;
         target.attach(&mut session)?;
     }
     session.wait_for_tables(LONGEST_WAIT_FOR_TABLES)?;

@@ -13,7 +13,10 @@ use leaktrace_tests::{
 
 fn run(program: &str, arguments: &[&str]) {
     let status = Command::new(program).args(arguments).status();
-    assert!(status.is_ok_and(|status| status.success()), "{program} {arguments:?}");
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{program} {arguments:?}"
+    );
 }
 
 fn text(path: &Path) -> &str {
@@ -55,13 +58,21 @@ fn a_debug_file_is_found_by_the_link_to_it() {
     for place in ["", ".debug"] {
         let folder = scratch();
         let (runs, debug) = divide(folder.path());
-        run("objcopy", &[&format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+        run(
+            "objcopy",
+            &[
+                &format!("--add-gnu-debuglink={}", text(&debug)),
+                text(&runs),
+            ],
+        );
         if !place.is_empty() {
             let below = folder.path().join(place);
             std::fs::create_dir(&below).expect("a folder");
             std::fs::rename(&debug, below.join("divided.debug")).expect("a new place");
         }
-        assert_found(&trace(Target::start_command(Command::new(&runs).arg("leak"))));
+        assert_found(&trace(Target::start_command(
+            Command::new(&runs).arg("leak"),
+        )));
     }
 }
 
@@ -70,11 +81,20 @@ fn without_a_build_id_the_checksum_decides() {
     for right in [true, false] {
         let folder = scratch();
         let whole = Program::c("each_function.c").with(&["-static", "-Wl,--build-id=none"]);
-        let (runs, debug) = (folder.path().join("divided"), folder.path().join("divided.debug"));
+        let (runs, debug) = (
+            folder.path().join("divided"),
+            folder.path().join("divided.debug"),
+        );
         copy(&whole.path(), &runs);
         run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
         run("strip", &[text(&runs)]);
-        run("objcopy", &[&format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+        run(
+            "objcopy",
+            &[
+                &format!("--add-gnu-debuglink={}", text(&debug)),
+                text(&runs),
+            ],
+        );
         if !right {
             run("objcopy", &["--add-section=.more=/bin/true", text(&debug)]);
         }
@@ -112,9 +132,19 @@ fn a_broken_debug_file_leaves_the_program_as_it_is() {
     let debug = folder.path().join("divided.debug");
     copy(&Program::c("late.c").path(), &runs);
     run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
-    run("objcopy", &["--strip-debug", &format!("--add-gnu-debuglink={}", text(&debug)), text(&runs)]);
+    run(
+        "objcopy",
+        &[
+            "--strip-debug",
+            &format!("--add-gnu-debuglink={}", text(&debug)),
+            text(&runs),
+        ],
+    );
     let length = std::fs::metadata(&debug).expect("a file").len();
-    let file = std::fs::File::options().write(true).open(&debug).expect("a file");
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&debug)
+        .expect("a file");
     file.set_len(length / 2).expect("half a file");
     let (report, truth) = trace(Target::start_command(&mut Command::new(&runs)));
     assert_sites_are_true(&report, &truth);

@@ -6,20 +6,22 @@ use leaktrace_tests::{
 
 #[test]
 fn live_mappings_are_what_the_kernel_still_has_mapped() {
-    let traced = trace(&Program::c("mmap_cases.c"), &[]);
-    for (caller, held) in traced.truth.sites() {
-        let seen = traced.report.held_by("mmap", &caller);
-        assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
+    for options in [&[][..], &["--mmap-syscalls"]] {
+        let traced = trace_with(&Program::c("mmap_cases.c"), &[], options);
+        for (caller, held) in traced.truth.sites() {
+            let seen = traced.report.held_by("mmap", &caller);
+            assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
+        }
+        let moved = traced.report.held_by("mmap", "move_and_grow").bytes
+            + traced.report.held_by("mmap", "map_to_be_moved").bytes;
+        assert_eq!(moved, traced.truth.number("moved_bytes"));
+        assert_eq!(
+            traced.report.mapped_bytes(),
+            traced.truth.number("mapped_bytes")
+        );
+        assert_totals_are_true(&traced.report, &traced.truth);
+        assert_nothing_lost(&traced.report);
     }
-    let moved = traced.report.held_by("mmap", "move_and_grow").bytes
-        + traced.report.held_by("mmap", "map_to_be_moved").bytes;
-    assert_eq!(moved, traced.truth.number("moved_bytes"));
-    assert_eq!(
-        traced.report.mapped_bytes(),
-        traced.truth.number("mapped_bytes")
-    );
-    assert_totals_are_true(&traced.report, &traced.truth);
-    assert_nothing_lost(&traced.report);
 }
 
 #[test]
@@ -41,8 +43,8 @@ fn no_mmap_leaves_mappings_out_and_blocks_in() {
 }
 
 /// The same as the first test, of a program that goes without the C library's functions.
-fn assert_mappings_are_true(program: &Program) {
-    let traced = trace(program, &[]);
+fn assert_mappings_are_true(program: &Program, options: &[&str]) {
+    let traced = trace_with(program, &[], options);
     for (caller, held) in traced.truth.sites() {
         let seen = traced.report.held_by("mmap", &caller);
         assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
@@ -59,12 +61,16 @@ fn assert_mappings_are_true(program: &Program) {
 
 #[test]
 fn the_data_segment_is_a_mapping_when_the_program_moves_its_end() {
-    assert_mappings_are_true(&Program::c("own_mappings.c"));
+    assert_mappings_are_true(&Program::c("own_mappings.c"), &[]);
+    // Calls of the functions are not counted twice.
+    assert_mappings_are_true(&Program::c("own_mappings.c"), &["--mmap-syscalls"]);
 }
 
 #[test]
-fn system_calls_of_a_static_program_are_mappings() {
-    assert_mappings_are_true(&Program::c("own_mappings.c").with(&["-static", "-DRAW_CALLS"]));
+fn system_calls_of_the_programs_own_are_mappings() {
+    let program = Program::c("own_mappings.c");
+    assert_mappings_are_true(&program.clone().with(&["-static", "-DRAW_CALLS"]), &[]);
+    assert_mappings_are_true(&program.with(&["-DRAW_CALLS"]), &["--mmap-syscalls"]);
 }
 
 #[test]

@@ -64,7 +64,10 @@ impl Traced {
     }
 
     fn relative(&self, pid: u32) -> Self {
-        Self::of_process(Process::open(pid).ok(), pid, self.mmap, &self.specs)
+        let process = Process::open(pid).ok();
+        let mut traced = Self::of_process(process, pid, self.mmap, &self.specs);
+        traced.syscalls_wanted = self.syscalls_wanted;
+        traced
     }
 
     /// Looks for the allocators of a program that was executed, whose libraries come one after the

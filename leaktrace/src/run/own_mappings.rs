@@ -74,7 +74,11 @@ impl Traced {
             .process
             .as_ref()
             .is_some_and(|process| process.linker(&self.mappings).is_none());
-        self.mmap && (!by_functions || is_static || self.objects.iter().any(is_go))
+        self.mmap
+            && (self.syscalls_wanted
+                || !by_functions
+                || is_static
+                || self.objects.iter().any(is_go))
     }
 
     /// Whether a process without an allocator can hold memory all the same.

@@ -64,6 +64,8 @@ pub(super) struct Traced {
     pub(super) unseen: Option<Duration>,
     /// Where its functions that free are.
     pub(super) free_code: Vec<Range<u64>>,
+    /// The user wants its system calls counted in any case.
+    pub(super) syscalls_wanted: bool,
     /// Mappings that it makes without the C library.
     pub(super) own_mappings: OwnMappings,
     /// When the program was executed whose allocator has not been found yet.
@@ -173,6 +175,7 @@ impl Traced {
             allocators_before: Vec::new(),
             unseen: None,
             free_code: Vec::new(),
+            syscalls_wanted: false,
             own_mappings: OwnMappings::None,
             waiting_since: None,
             reported: false,
