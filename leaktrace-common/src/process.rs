@@ -22,9 +22,9 @@ pub struct ProcessState {
     pub bridges_start: u64,
     /// Behind the last one.
     pub bridges_end: u64,
-    /// Set when a thread of the process has exited; `exit_code` is then valid.
+    /// Set when the process has exited; `exit_code` is then valid.
     pub exited: u32,
-    /// Wait status of the last thread that exited: exit code << 8 | signal.
+    /// Its wait status: exit code << 8 | signal.
     pub exit_code: u32,
     /// Set when a frame was outside all known executable mappings: user space should look again.
     pub mapping_missed: u32,
@@ -80,7 +80,17 @@ pub struct TaskOffsets {
     pub tgid: u32,
     /// `mm`: the address space.
     pub mm: u32,
-    /// In that, `brk`: the end of the data segment, bytes from the start of `mm_struct`.
+    /// `signal`: what the threads of a process share.
+    pub signal: u32,
+    /// `group_leader`: the main thread.
+    pub group_leader: u32,
+    /// In `signal_struct`: how many threads live.
+    pub signal_live: u32,
+    /// There: flags.
+    pub signal_flags: u32,
+    /// There: the exit code of exit_group and of a deadly signal.
+    pub group_exit_code: u32,
+    /// In the address space, `brk`: the end of the data segment, bytes from the start of `mm_struct`.
     pub mm_brk: u32,
 }
 
@@ -97,9 +107,11 @@ pub struct Control {
     pub next_process: u32,
     /// Layout of the kernel's tasks.
     pub task: TaskOffsets,
+    /// Always zero.
+    pub padding: u32,
     /// When counting began, CLOCK_MONOTONIC.
     pub armed_at_ns: u64,
 }
 
 const _: () = assert!(size_of::<ProcessState>() == 128);
-const _: () = assert!(size_of::<Control>() == 40);
+const _: () = assert!(size_of::<Control>() == 64);

@@ -41,7 +41,7 @@ pub fn enter(ctx: &ProbeContext) {
 /// functions that this one may call.
 #[inline(always)]
 fn settle_heap(process: u32, entry: &Entry, address: u64, known: bool) {
-    if !known && !is_inner(process, entry, address) {
+    if !known && !is_inner(process, entry, address) && !settles_parked(process, address) {
         process::count_unmatched_free(process);
     }
     if entry.call().nesting == Nesting::None {
@@ -63,6 +63,25 @@ fn is_inside(lane: Lane, process: u32, entry: &Entry) -> bool {
         Some(slot) => pending::encloses(unsafe { &*slot }, process, entry),
         None => false,
     }
+}
+
+/// Whether it frees the block that a realloc of this thread has taken out of the ledger, and then
+/// never returned (longjmp): the block was still the program's, and is not any more.
+#[inline(always)]
+fn settles_parked(process: u32, address: u64) -> bool {
+    let Some(slot) = pending::existing(Lane::MAIN) else {
+        return false;
+    };
+    // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    let slot = unsafe { &mut *slot };
+    if slot.stack_pointer == 0 || slot.parked_address != address {
+        return false;
+    }
+    pending::put_back(slot, process, Lane::MAIN);
+    if let Some(block) = live::remove(process, Lane::MAIN, address) {
+        live::count_freed(&block);
+    }
+    true
 }
 
 /// Whether this free is part of a call that has settled it. Inside a realloc it frees what the

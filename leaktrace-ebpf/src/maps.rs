@@ -65,6 +65,11 @@ pub static TRACED: HashMap<u32, u32> = HashMap::with_max_entries(limits::MAX_PRO
 pub static PENDING: HashMap<u32, PendingCall> =
     HashMap::with_max_entries(limits::DEFAULT_PENDING_ENTRIES, BPF_F_NO_PREALLOC);
 
+/// What a thread's pending call is before its first one: all zeros. In a map because on the BPF stack
+/// it would take a quarter of the room, and tens of thousands of the verifier's steps.
+#[map]
+pub static IDLE_CALL: Array<PendingCall> = Array::with_max_entries(1, 0);
+
 /// The ledger: live blocks. Written by programs, walked by user space only for ages.
 /// Full: the block is not recorded and counts as `LiveMapFull`.
 #[map]

@@ -8,37 +8,16 @@ use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::debug;
 use leaktrace_common::call::{Call, Ending};
 use leaktrace_common::lane::Lane;
-use leaktrace_common::ledger::{LiveBlock, PendingCall};
+use leaktrace_common::ledger::PendingCall;
 use leaktrace_common::limits::{MAX_NESTED_STACK_BYTES, PAGE_BYTES};
 use leaktrace_common::loss::Loss;
 
 use crate::call::Entry;
-use crate::maps::{PENDING, PROCESSES};
+use crate::maps::{IDLE_CALL, PENDING, PROCESSES};
 use crate::{live, loss};
 
 /// The map of pending calls is full.
 pub struct NoSlot;
-
-const IDLE: PendingCall = PendingCall {
-    stack_pointer: 0,
-    return_address: 0,
-    instruction_pointer: 0,
-    size_bytes: 0,
-    pointer: 0,
-    old_size_bytes: 0,
-    cookie: 0,
-    parked_address: 0,
-    parked: LiveBlock {
-        size_bytes: 0,
-        at_ns: 0,
-        site: 0,
-        birth: 0,
-    },
-    site: 0,
-    old_block_unknown: 0,
-    freed_address: 0,
-    freed_stack_pointer: 0,
-};
 
 /// Thread id of the running thread, in the initial pid namespace.
 #[inline(always)]
@@ -60,8 +39,9 @@ pub fn slot(lane: Lane) -> Option<*mut PendingCall> {
     if let Some(slot) = PENDING.get_ptr_mut(key) {
         return Some(slot);
     }
+    let idle = IDLE_CALL.get(0)?;
     // Ignored: only this thread inserts its keys, so the look-up tells whether there was room.
-    let _ = PENDING.insert(key, IDLE, u64::from(BPF_NOEXIST));
+    let _ = PENDING.insert(key, idle, u64::from(BPF_NOEXIST));
     PENDING.get_ptr_mut(key)
 }
 

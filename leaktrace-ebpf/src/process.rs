@@ -241,10 +241,10 @@ fn enter(tgid: u32, index: u32, parent: u32) {
     });
 }
 
-/// Gives the thread's slot back and keeps the exit status.
-///
-/// It is the process's in all threads that an end of the process finds alive. A thread that had ended
-/// before has 0, and may get here after them: it is preempted behind where those that join it wake.
+/// Flag of `signal_struct` (linux/sched/signal.h): all threads exit, with one code.
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// Gives the thread's slot back. With the last thread, keeps the exit status and forgets the process.
 #[inline(always)]
 pub fn thread_exit(ctx: &RawTracePointContext) {
     let id = bpf_get_current_pid_tgid();
@@ -264,14 +264,23 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
         return;
     }
     let Some(task) = task_offsets() else { return };
-    let exit_code: u32 = member(ctx.arg(0), task.exit_code);
+    let exiting: u64 = ctx.arg(0);
+    let shared: u64 = member(exiting, task.signal);
+    if shared == 0 || member::<u32>(shared, task.signal_live) != 0 {
+        return;
+    }
+    // As wait(2) has it: what exit_group or a signal has said, else the main thread's own.
+    let exit_code: u32 = match member::<u32>(shared, task.signal_flags) & SIGNAL_GROUP_EXIT {
+        0 => member(member(exiting, task.group_leader), task.exit_code),
+        _ => member(shared, task.group_exit_code),
+    };
     // SAFETY: the pointer is a live map value.
     unsafe {
-        if exit_code != 0 {
-            core::ptr::write_volatile(&raw mut (*state).exit_code, exit_code);
-        }
+        core::ptr::write_volatile(&raw mut (*state).exit_code, exit_code);
         core::ptr::write_volatile(&raw mut (*state).exited, 1);
     }
+    // The id can be another process's from now on. Ignored: it was found above.
+    let _ = TRACED.remove(tgid);
 }
 
 /// The kernel kills a process because memory is out: the argument is its task since Linux 6.8,

@@ -69,16 +69,19 @@ impl Traced {
             .plan
             .functions()
             .any(|probe| probe.call.kind.is_mapping());
-        // Static programs are apt to make system calls in line.
-        let is_static = self
+        // Static programs are apt to make system calls in line. So is musl, whose linker is its C
+        // library: a detached thread unmaps its own stack.
+        let linker = self
             .process
             .as_ref()
-            .is_some_and(|process| process.linker(&self.mappings).is_none());
+            .and_then(|process| process.linker(&self.mappings));
+        let linker_allocates = self.plan.functions().any(|probe| {
+            let object = self.objects.get(probe.object);
+            object.map(Object::file_id) == linker
+        });
+        let in_line = self.process.is_some() && (linker.is_none() || linker_allocates);
         self.mmap
-            && (self.syscalls_wanted
-                || !by_functions
-                || is_static
-                || self.objects.iter().any(is_go))
+            && (self.syscalls_wanted || !by_functions || in_line || self.objects.iter().any(is_go))
     }
 
     /// Whether a process without an allocator can hold memory all the same.

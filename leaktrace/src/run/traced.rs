@@ -345,6 +345,26 @@ impl Traced {
         Ok(())
     }
 
+    /// Takes a reading of a program that is gone, while its process runs another one: what the
+    /// process has of memory now is not the program's.
+    ///
+    /// # Errors
+    ///
+    /// When a kernel map cannot be read.
+    pub(super) fn read_ended(
+        &mut self,
+        session: &mut Session,
+        elapsed: Duration,
+        older: Duration,
+    ) -> anyhow::Result<()> {
+        let rss_bytes = self.latest.rss_bytes;
+        let process = self.process.take();
+        let read = self.read(session, elapsed, older);
+        self.process = process;
+        self.latest.rss_bytes = rss_bytes;
+        read
+    }
+
     /// What the process held last stays known when it has ended.
     fn read_memory(&mut self, elapsed: Duration) {
         let memory = self.process.as_ref().and_then(MemoryUse::of);

@@ -176,6 +176,7 @@ impl<'a> Watch<'a> {
         session: &mut Session,
         output: &mut Output,
     ) -> anyhow::Result<()> {
+        let mut gone = Vec::new();
         for new in session.new_processes() {
             let from = match new.origin {
                 ProcessOrigin::Fork(index)
@@ -194,6 +195,10 @@ impl<'a> Watch<'a> {
                 ProcessOrigin::Fork(_) => {
                     let child = self.targets[place].forked(new);
                     output.new_target(child.announcement("fork"))?;
+                    // Its parent has waited for it before it could be opened.
+                    if child.pidfd().is_none() && session.exit_status(child.index).is_some() {
+                        gone.push(child.pid());
+                    }
                     self.add(child)?;
                 }
                 ProcessOrigin::ForkAndExec(_) => {
@@ -201,6 +206,9 @@ impl<'a> Watch<'a> {
                     self.add(child)?;
                 }
             }
+        }
+        for pid in gone {
+            self.ended(pid, session, output)?;
         }
         Ok(())
     }
@@ -222,7 +230,7 @@ impl<'a> Watch<'a> {
         output: &mut Output,
     ) -> anyhow::Result<()> {
         let elapsed = self.started.elapsed();
-        self.targets[place].read(session, elapsed, self.args.older)?;
+        self.targets[place].read_ended(session, elapsed, self.args.older)?;
         self.seq += 1;
         let report = self.targets[place].report(
             self.args,

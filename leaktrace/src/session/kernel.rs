@@ -27,11 +27,17 @@ pub(super) fn task_offsets() -> Option<TaskOffsets> {
     let bytes = std::fs::read(KERNEL_BTF).ok()?;
     let types = Types::of(&bytes)?;
     let task = types.structure(|at| types.is_named(at, b"task_struct"))?;
+    let shared = types.structure(|at| types.is_named(at, b"signal_struct"))?;
     Some(TaskOffsets {
         exit_code: task.offset(b"exit_code")?,
         pid: task.offset(b"pid")?,
         tgid: task.offset(b"tgid")?,
         mm: task.offset(b"mm")?,
+        signal: task.offset(b"signal")?,
+        group_leader: task.offset(b"group_leader")?,
+        signal_live: shared.offset(b"live")?,
+        signal_flags: shared.offset(b"flags")?,
+        group_exit_code: shared.offset(b"group_exit_code")?,
         mm_brk: end_of_data_segment(&types).unwrap_or(0),
     })
 }

@@ -155,6 +155,7 @@ impl MappedLedger {
         let taken = self.announced.remove(&event.tid).unwrap_or_default().taken;
         let old_length = page_align(event.old_size_bytes);
         let site = taken.first().map(|taken| (taken.site, taken.reserved));
+        // Length zero: a second mapping of the same shared pages, and the first one stays.
         if event.flags & MREMAP_DONTUNMAP != 0 || old_length == 0 {
             for taken in taken {
                 self.put_back(taken);
@@ -184,6 +185,9 @@ impl MappedLedger {
 
     /// Takes a range out of the ledger and returns the pieces that were in it.
     fn cut(&mut self, start: u64, length: u64) -> Vec<Taken> {
+        if length == 0 {
+            return self.owner(start).into_iter().collect();
+        }
         let end = start.saturating_add(length);
         let touched: Vec<(u64, Piece)> = self
             .pieces
@@ -221,6 +225,21 @@ impl MappedLedger {
         taken
     }
 
+    /// Nothing of the mapping at an address, with what is known of it.
+    fn owner(&self, address: u64) -> Option<Taken> {
+        let (_, piece) = self.pieces.range(..=address).next_back()?;
+        let origin = self.origins.get(&piece.mapping)?;
+        (address < piece.end).then_some(Taken {
+            start: address,
+            piece: Piece {
+                end: address,
+                ..*piece
+            },
+            site: origin.site,
+            reserved: origin.reserved,
+        })
+    }
+
     fn count_taken(&mut self, mapping: u64, bytes: u64) -> Option<Origin> {
         let origin = self.origins.get_mut(&mapping)?;
         origin.left_bytes -= bytes;
@@ -236,6 +255,9 @@ impl MappedLedger {
 
     fn put_back(&mut self, taken: Taken) {
         let bytes = taken.piece.end - taken.start;
+        if bytes == 0 {
+            return;
+        }
         let totals = self.totals.entry(taken.site).or_default();
         totals.freed_bytes -= bytes;
         let origin = self.origins.entry(taken.piece.mapping).or_insert_with(|| {

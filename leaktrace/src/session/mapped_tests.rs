@@ -166,6 +166,25 @@ fn mappings_that_come_and_go_leave_nothing_behind() {
     assert!(ledger.announced.len() <= MAX_ANNOUNCED);
 }
 
+#[test]
+fn a_mapping_that_is_doubled_counts_twice_and_ends_twice() {
+    for offset in [0, 3] {
+        let mut ledger = MappedLedger::default();
+        ledger.apply(&event(EventKind::Mapped, 0x10000, 7 * PAGE));
+        let old = 0x10000 + offset * PAGE;
+        let length_zero = |kind, address| Event {
+            old_size_bytes: 0,
+            ..event(kind, address, 4 * PAGE)
+        };
+        ledger.apply(&length_zero(EventKind::Remapping, old));
+        ledger.apply(&length_zero(EventKind::Remapped, 0x90000));
+        assert_eq!(live(&ledger), (11 * PAGE, 2));
+        unmap(&mut ledger, 0x90000, 4 * PAGE);
+        unmap(&mut ledger, 0x10000, 7 * PAGE);
+        assert_eq!(live(&ledger), (0, 0));
+    }
+}
+
 /// What the kernel has: which site mapped each of these pages.
 #[derive(Clone)]
 struct Pages {

@@ -2,7 +2,6 @@
 //! CAP_PERFMON suffice, and detaching takes one step. aya 0.14 cannot load a program for them
 //! nor create them, so both is done here, on the maps that aya has created.
 
-use std::collections::HashMap;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -40,20 +39,25 @@ pub(super) fn load_programs(data: &[u8], ebpf: &Ebpf) -> Result<LoadedPrograms, 
     let mut object = Object::parse(data).map_err(|error| damaged(&error))?;
     let types = load_types(&mut object)?;
     relocate(&mut object, ebpf)?;
-    let mut programs = HashMap::new();
-    for program in PROGRAMS {
-        let name = program_name(program);
+    let load = |name: &'static str| {
         let function = object
             .programs
             .get(name)
             .and_then(|program| object.functions.get(&program.function_key()))
             .ok_or_else(|| damaged(&format!("program {name} is not in it")))?;
-        let license = object.license.clone();
-        let fd = load_program(name, function, &license, types.as_ref())
+        let fd = load_program(name, function, &object.license, types.as_ref())
             .map_err(|reason| LoadError::Program { name, reason })?;
-        programs.insert(name, fd);
-    }
-    Ok(programs)
+        Ok((name, fd))
+    };
+    // The kernel's verifier takes most of the time of an attach, one CPU for each program.
+    let load = &load;
+    std::thread::scope(|scope| {
+        let threads = PROGRAMS.map(|program| scope.spawn(move || load(program_name(program))));
+        threads.map(std::thread::ScopedJoinHandle::join)
+    })
+    .into_iter()
+    .map(|loaded| loaded.unwrap_or_else(|_| Err(damaged(&"a thread that loads has panicked"))))
+    .collect()
 }
 
 /// Attaches a loaded program.

@@ -18,7 +18,7 @@ fn file_of(bytes: &[u8]) -> File {
 #[test]
 fn main_is_found_with_its_place_in_the_file() {
     let file = File::open("/proc/self/exe").unwrap();
-    let found = functions(&file, &["main"]).unwrap();
+    let found = functions(&file, None, &["main"]).unwrap();
     assert_eq!(found.len(), 1);
     let segments = segments(&file).unwrap();
     assert_eq!(segments.svma(found[0].file_offset), Some(found[0].svma));
@@ -35,7 +35,7 @@ fn libc_bytes() -> Vec<u8> {
 fn a_function_chosen_at_load_time_is_none_of_the_functions() {
     let file = file_of(&libc_bytes());
     // glibc chooses memchr by what the processor can do.
-    let found = functions(&file, &["malloc", "memchr"]).unwrap();
+    let found = functions(&file, None, &["malloc", "memchr"]).unwrap();
     let names: Vec<&str> = found.iter().map(|found| &*found.name).collect();
     assert_eq!(names, ["malloc"]);
 }
@@ -54,7 +54,7 @@ fn a_symbol_table_of_gigabytes_in_a_sparse_file_is_refused() {
                 .unwrap();
         }
     }
-    let reason = functions(&file, &["malloc"]).unwrap_err();
+    let reason = functions(&file, None, &["malloc"]).unwrap_err();
     assert!(reason.contains("more than leaktrace reads"), "{reason}");
 }
 
@@ -68,7 +68,7 @@ fn damaged_sections_are_errors_and_never_panics() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let at = headers as u64 + (seed >> 33) % (whole.len() - headers) as u64;
         file.write_at(&[(seed >> 25) as u8], at).unwrap();
-        let _ = functions(&file, &["malloc"]);
+        let _ = functions(&file, None, &["malloc"]);
         let _ = sections(&file);
         let _ = section(&file, ".eh_frame");
     }
@@ -90,7 +90,7 @@ fn broken_objects_are_errors_and_never_panics() {
         whole.len() / 2,
         whole.len() - 1,
     ] {
-        let _ = functions(&file_of(&whole[..length]), &["main"]);
+        let _ = functions(&file_of(&whole[..length]), None, &["main"]);
     }
     let mut seed = 1u64;
     for _ in 0..300 {
@@ -100,11 +100,11 @@ fn broken_objects_are_errors_and_never_panics() {
             let at = (seed >> 33) as usize % 256;
             damaged[at] = (seed >> 25) as u8;
         }
-        let _ = functions(&file_of(&damaged), &["main"]);
+        let _ = functions(&file_of(&damaged), None, &["main"]);
     }
 }
 
 #[test]
 fn other_files_are_refused_with_a_reason() {
-    assert!(functions(&file_of(b"#!/bin/sh\n"), &["main"]).is_err());
+    assert!(functions(&file_of(b"#!/bin/sh\n"), None, &["main"]).is_err());
 }
