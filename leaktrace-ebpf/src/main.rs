@@ -23,6 +23,7 @@ mod live;
 mod loss;
 mod mapping;
 mod maps;
+mod nesting;
 mod pending;
 mod process;
 mod scratch;

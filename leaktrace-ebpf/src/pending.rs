@@ -14,7 +14,7 @@ use leaktrace_common::loss::Loss;
 
 use crate::call::Entry;
 use crate::maps::{IDLE_CALL, PENDING, PROCESSES};
-use crate::{live, loss};
+use crate::{live, loss, nesting};
 
 /// The map of pending calls is full.
 pub struct NoSlot;
@@ -63,8 +63,9 @@ pub fn forget(tid: u32, process: u32) {
 /// A stack pointer above the remembered one proves that the remembered call has ended without a
 /// return (longjmp, exception); so does a return address that the kernel's trampoline does not
 /// cover any more; so does a caller in the main program when the remembered call is one of a
-/// library's functions, which do not call back. At the same stack pointer with the trampoline in place, the outer function has
-/// jumped to the inner one instead of calling it (reallocarray to realloc in glibc).
+/// library's functions, which do not call back; so does a stack that leads past it. At the same stack
+/// pointer with the trampoline in place, the outer function has jumped to the inner one instead of
+/// calling it (reallocarray to realloc in glibc).
 #[inline(always)]
 pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
     let stack_pointer = entry.stack_pointer;
@@ -85,7 +86,9 @@ pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
         return word == call.return_address && !again;
     }
     is_trampoline(process, word, outer)
-        && !(stack_pointer < outer && comes_from_outside(call, process, entry))
+        && (stack_pointer == outer
+            || !comes_from_outside(call, process, entry)
+                && !nesting::is_past(entry, process, outer))
 }
 
 /// Whether the call at `stack_pointer` is made by the main program while the remembered one is in
@@ -243,9 +246,10 @@ pub fn put_back(call: &mut PendingCall, process: u32, lane: Lane) {
 /// Whether a word where a return address belongs is the kernel's uretprobe trampoline.
 ///
 /// The trampoline is the start of a page that the kernel maps into the process when a return probe
-/// fires first, at the top of the address space, above every stack; nothing else that a stack slot
-/// holds looks like that. Once seen, its address is known. User space enters it too, from the
-/// mapping `[uprobes]`, for a process where the top was taken.
+/// fires first. It is known by its code, and from then on by its address. User space enters the
+/// address too, from the mapping `[uprobes]`. Until a return has gone through the page, it cannot be
+/// read from here: then it counts as the trampoline unseen, and so does code of kernels to come
+/// if it lies above the stack, where the kernel puts the page unless the place is taken.
 #[inline(always)]
 fn is_trampoline(process: u32, word: u64, stack_pointer: u64) -> bool {
     let Some(state) = PROCESSES.get_ptr_mut(process) else {
@@ -255,14 +259,27 @@ fn is_trampoline(process: u32, word: u64, stack_pointer: u64) -> bool {
     let known = unsafe { &raw mut (*state).trampoline };
     // SAFETY: as above.
     match unsafe { known.read_volatile() } {
-        0 => {
-            let seen = word & (PAGE_BYTES - 1) == 0 && word > stack_pointer;
-            if seen {
+        0 if word & (PAGE_BYTES - 1) != 0 || word == 0 => false,
+        // SAFETY: the helper checks the address.
+        0 => match unsafe { bpf_probe_read_user(word as *const u64) } {
+            Ok(code) if is_trampoline_code(code) => {
                 // SAFETY: as above.
                 unsafe { known.write_volatile(word) };
+                true
             }
-            seen
-        }
+            Ok(_) => word > stack_pointer,
+            Err(_) => true,
+        },
         known => word == known,
     }
+}
+
+/// Whether the first bytes of a page are those of a trampoline: a breakpoint, or the beginning of
+/// `arch_uretprobe_trampoline` (arch/x86/kernel/uprobes.c, Linux 6.11 and later).
+#[inline(always)]
+const fn is_trampoline_code(first_bytes: u64) -> bool {
+    /// push rax; push rcx; push r11; mov rax, …
+    const SYSTEM_CALL: u64 = u64::from_le_bytes([0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f]);
+    const BREAKPOINT: u8 = 0xcc;
+    first_bytes == SYSTEM_CALL || first_bytes as u8 == BREAKPOINT
 }

@@ -44,6 +44,8 @@ pub struct Scratch {
     /// 0 at the entry of a function, whose return address stands at the stack pointer; else the
     /// walk starts with this address, and nothing of its own is on the stack.
     pub instruction_pointer: u64,
+    /// The walk ends with the first frame whose stack pointer is above this.
+    pub stop_above: u64,
     /// What the walk begins with.
     pub beginning: Beginning,
     /// Place of the kept walk that is looked at, or that this one may take.

@@ -50,6 +50,7 @@ pub fn begin(area: *mut Scratch) {
     walk.record.end = StackEnd::Unreadable as u8;
     walk.record.depth = 0;
     walk.unknown_code = 0;
+    walk.stop_above = u64::MAX;
     let (stack_pointer, frame_pointer) =
         (walk.beginning.stack_pointer, walk.beginning.frame_pointer);
     let first = window::begin(&mut walk.window, stack_pointer);
@@ -86,6 +87,36 @@ pub fn take(area: *mut Scratch, process: u32) {
         code::note_unknown(process);
     }
     walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
+}
+
+/// How a stack relates to a slot of a return address further up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// The function that the slot belongs to is one of those that have led here.
+    Through,
+    /// It is not: the slot is what a call that has ended left on the stack.
+    Past,
+    /// The stack could not be followed that far.
+    Unknown,
+}
+
+/// Walks up to a slot, by .eh_frame alone: what is found in any other way may have missed a frame.
+#[inline(always)]
+pub fn to(area: *mut Scratch, slot: u64) -> Passage {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let walk = unsafe { &mut *area };
+    if walk.return_address == 0 || EH_FRAME.load() == 0 {
+        return Passage::Unknown;
+    }
+    walk.stop_above = slot;
+    eh_frame::walk(area);
+    // SAFETY: as above.
+    let reached = unsafe { core::ptr::read_volatile(&raw const (*area).registers.sp) };
+    match reached {
+        below if below <= slot => Passage::Unknown,
+        behind if behind == slot.wrapping_add(8) => Passage::Through,
+        _ => Passage::Past,
+    }
 }
 
 /// The site of the stack, if it was walked before.

@@ -14,12 +14,18 @@ fn failed_allocations_hold_nothing_and_failed_realloc_keeps_the_old_block() {
 
 #[test]
 fn calls_that_never_return_do_not_poison_the_next_ones_and_are_counted() {
-    let traced = trace(&Program::c("abandoned_calls.c"), &[]);
-    for (caller, held) in traced.truth.sites() {
-        assert_eq!(traced.report.held_by("heap", &caller), held, "{caller}");
+    let program = Program::c("abandoned_calls.c");
+    let library = program.clone().with(&["-DLIBRARY", "-shared", "-fPIC"]);
+    let path = library.path();
+    let path = path.display().to_string();
+    for arguments in [&[][..], &[path.as_str()]] {
+        let traced = trace(&program, arguments);
+        for (caller, held) in traced.truth.sites() {
+            assert_eq!(traced.report.held_by("heap", &caller), held, "{caller}");
+        }
+        let abandoned = traced.truth.number("abandoned");
+        assert_eq!(traced.report.loss("call_abandoned"), abandoned);
     }
-    let abandoned = traced.truth.number("abandoned");
-    assert_eq!(traced.report.loss("call_abandoned"), abandoned);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 /* Threads leave an allocation function without returning from it: posix_memalign is given a place
  * that cannot be written, faults after it has let go of the allocator's locks, and the signal
- * handler jumps out. What is allocated afterwards is to be seen, above that stack pointer and below. */
+ * handler jumps out. What is allocated afterwards is to be seen, above that stack pointer and below,
+ * also below a buffer that leaves the old words of the stack as they were. With an argument, all of
+ * this is done in a library: the same source, built with -DLIBRARY. */
 #include "protocol.h"
+#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -49,19 +52,47 @@ NOINLINE static void leak_below(int depth)
     room[1] = room[0];
 }
 
-int main(void)
+NOINLINE static void leak_over_a_gap(void)
+{
+    volatile char gap[8192];
+    gap[0] = 1;
+    keep(malloc(BLOCK_BYTES));
+    keep(calloc(BLOCK_BYTES, 1));
+    gap[1] = gap[0];
+}
+
+void work(void);
+
+void work(void)
 {
     struct sigaction action = {.sa_handler = jump_out};
     sigaction(SIGSEGV, &action, NULL);
-    begin();
     for (int i = 0; i < ROUNDS; i++) {
         leave_from_below(20);
         leak_above();
         leave_posix_memalign();
         leak_below(20);
+        leave_posix_memalign();
+        leak_over_a_gap();
     }
     truth_site("leak_above", ROUNDS * BLOCK_BYTES, ROUNDS);
     truth_site("leak_below", ROUNDS * BLOCK_BYTES, ROUNDS);
-    truth_number("abandoned", 2 * ROUNDS);
+    truth_site("leak_over_a_gap", 2 * ROUNDS * BLOCK_BYTES, 2 * ROUNDS);
+    truth_number("abandoned", 3 * ROUNDS);
+}
+
+#ifndef LIBRARY
+int main(int argc, char **argv)
+{
+    void (*run)(void) = work;
+    if (argc > 1) {
+        void *library = dlopen(argv[1], RTLD_NOW);
+        if (library == NULL)
+            _exit(95);
+        *(void **)&run = dlsym(library, "work");
+    }
+    begin();
+    run();
     finish();
 }
+#endif

@@ -42,7 +42,10 @@ unsafe extern "C" fn one_frame(_index: u64, context: *mut c_void) -> i64 {
     match next_frame(walk) {
         Ok(up) => {
             walk.registers = up;
-            CONTINUE
+            match up.sp > walk.stop_above {
+                true => STOP,
+                false => CONTINUE,
+            }
         }
         Err(end) => {
             walk.record.end = end as u8;
@@ -81,7 +84,7 @@ fn next_frame(walk: &mut Scratch) -> Result<Registers, StackEnd> {
 
 #[inline(always)]
 fn without_info(walk: &mut Scratch, at: &Registers) -> Result<Registers, StackEnd> {
-    if TableRef(walk.mapping_table) == TableRef::PENDING {
+    if TableRef(walk.mapping_table) == TableRef::PENDING || walk.stop_above != u64::MAX {
         return Err(StackEnd::TableMissing);
     }
     let up = step_by_frame_pointer(at, &mut walk.window)?;
