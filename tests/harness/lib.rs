@@ -12,6 +12,7 @@
 
 mod compile;
 mod files;
+mod kernel_stacks;
 mod lines;
 mod memory_group;
 mod procfs;

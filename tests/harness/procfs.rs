@@ -43,3 +43,19 @@ pub fn code_at(pid: u32, address: u64, length: usize) -> String {
         .expect("cannot read code of a process");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Where in its file the code at this address of a process is.
+pub(crate) fn file_offset_of(pid: u32, address: u64) -> u64 {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("cannot read mappings");
+    let offset = maps.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let (start, end) = words.next()?.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        let (start, end) = (number(start)?, number(end)?);
+        let offset = number(words.nth(1)?)?;
+        (start..end)
+            .contains(&address)
+            .then(|| address - start + offset)
+    });
+    offset.expect("an address of code that is mapped")
+}

@@ -2,7 +2,8 @@
  * marks it for the tracer: right beside, it allocates a block of MARK_BYTES that is never freed. The
  * stacks of these blocks have to be the stacks that are written down here, but for the first frame.
  *
- * malloc is wrapped and free is not, so that no tracer takes this for an allocator.
+ * malloc is wrapped and free is not, so that no tracer takes this for an allocator. Built with frame
+ * pointers, so that a walk along them gets from here to the frames of the program.
  * The program waits, by the protocol, before its main function is entered. */
 #include "protocol.h"
 #include <execinfo.h>
@@ -23,7 +24,7 @@ struct sample {
 struct samples {
     uint64_t sampler_start, sampler_end; /* where the first frame of a marked block is */
     _Atomic uint64_t dropped;
-    uint64_t padding;
+    uint64_t place; /* where a tracer can take the stack, too: once for each marked block */
     struct sample stacks[STACKS];
 };
 
@@ -32,6 +33,8 @@ extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);
 
 static struct samples *samples;
+/* One allocation of so many is marked. */
+static uint64_t every = 1;
 
 NOINLINE static void count(void **frames, int depth)
 {
@@ -56,12 +59,19 @@ NOINLINE static void count(void **frames, int depth)
     atomic_fetch_add(&samples->dropped, 1);
 }
 
+__attribute__((noinline, noclone, section("sampler"))) static void place(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 __attribute__((noinline, noclone, section("sampler"))) static void sample(void)
 {
+    static _Atomic uint64_t calls;
     void *frames[MOST_FRAMES];
-    if (!samples)
+    if (!samples || atomic_fetch_add(&calls, 1) % every)
         return;
     keep(__libc_malloc(MARK_BYTES));
+    place();
     count(frames, backtrace(frames, MOST_FRAMES));
     keep(frames);
 }
@@ -97,6 +107,9 @@ __attribute__((constructor)) static void start(void)
 {
     const char *name = getenv("STACK_SAMPLES");
     int file = name ? open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+    const char *sparse = getenv("STACK_EVERY");
+    if (sparse)
+        every = strtoull(sparse, NULL, 10);
     /* Not for the children. */
     unsetenv("LD_PRELOAD");
     unsetenv("STACK_SAMPLES");
@@ -107,6 +120,7 @@ __attribute__((constructor)) static void start(void)
         return;
     map->sampler_start = (uint64_t)__start_sampler;
     map->sampler_end = (uint64_t)__stop_sampler;
+    map->place = (uint64_t)place;
     void *frame;
     /* The first call of backtrace loads a library. */
     backtrace(&frame, 1);

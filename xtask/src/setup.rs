@@ -18,7 +18,7 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 10] = [
+const TEST_TOOLS: [(&str, &str); 13] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("musl-gcc", "musl-tools"),
@@ -26,6 +26,9 @@ const TEST_TOOLS: [(&str, &str); 10] = [
     ("node", "nodejs"),
     ("perl", "perl"),
     ("python3", "python3"),
+    ("clang", "clang"),
+    ("git", "git"),
+    ("javac", "default-jdk-headless"),
     ("sqlite3", "sqlite3"),
     ("redis-server", "redis-server"),
     ("redis-benchmark", "redis-tools"),

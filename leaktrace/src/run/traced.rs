@@ -272,7 +272,9 @@ impl Traced {
         naming: &mut ElfNaming,
         events_lost: bool,
     ) {
-        if !events_lost && !session.mappings_are_old(self.index) {
+        // Asked in any case: it also notes of which time the mappings are that are read now.
+        let old = session.mappings_are_old(self.index);
+        if !events_lost && !old {
             return;
         }
         let Some(now) = self.mappings_now() else {

@@ -25,6 +25,12 @@ impl Session {
         self.write_mappings(process, mappings)?;
         self.code.insert(process, mappings.clone());
         if let Some(seen) = self.removals_seen.remove(&process) {
+            let now = self.processes.read(usize::from(process)).removals;
+            // Read while code went: they may be those of a later time.
+            match now == seen {
+                true => self.code_in_doubt.remove(&process),
+                false => self.code_in_doubt.insert(process),
+            };
             self.processes
                 .update(usize::from(process), |state| state.removals_known = seen);
         }

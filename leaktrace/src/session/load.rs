@@ -152,6 +152,7 @@ impl Session {
             },
             code_changed: HashSet::new(),
             removals_seen: HashMap::new(),
+            code_in_doubt: HashSet::new(),
             code: HashMap::new(),
             ebpf,
             stacks: vec![None; SITES_WITHOUT_STACK as usize],

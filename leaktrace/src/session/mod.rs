@@ -98,6 +98,9 @@ pub struct Session {
     code_changed: HashSet<u16>,
     /// By process: how often code had been removed before its mappings were read last.
     removals_seen: HashMap<u16, u32>,
+    /// Processes whose code went while their mappings were read: stacks of that time are not
+    /// followed by them.
+    code_in_doubt: HashSet<u16>,
     /// By process: the mappings that the stack walk was given.
     code: HashMap<u16, Mappings>,
     /// By site: the process and the frames, once they are read.

@@ -118,6 +118,9 @@ impl Session {
             });
         }
         let code_of = u16::try_from(state.code_of).unwrap_or(u16::MAX);
+        if self.code_in_doubt.contains(&code_of) {
+            return Err(NotNow::Never);
+        }
         let code = KnownCode {
             mappings: self.code.get(&code_of),
             tables: &self.tables,
