@@ -71,8 +71,13 @@ fn the_data_segment_is_a_mapping_when_the_program_moves_its_end() {
 /// There the kernel's page for return probes lies below the stack, whose usual place it has.
 #[test]
 fn addresses_that_are_not_random_change_nothing() {
-    let program = Program::c("own_mappings.c").path();
-    let mut target = Target::start_command(Command::new("setarch").arg("-R").arg(program));
+    let usual = Program::c("own_mappings.c").command();
+    let mut command = Command::new("setarch");
+    command
+        .arg("-R")
+        .arg(usual.get_program())
+        .args(usual.get_args());
+    let mut target = Target::start_command(&mut command);
     let tracer = Tracer::attach(target.pid(), &[]);
     let truth = target.work();
     let session = tracer.stop();

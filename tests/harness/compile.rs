@@ -115,13 +115,15 @@ impl Program {
         executable
     }
 
-    /// The program, to be run: in the root that `LEAKTRACE_TARGET_ROOT` names, when it is set.
+    /// The program, to be run: in the root that `LEAKTRACE_TARGET_ROOT` names, when it is set, with
+    /// a /proc of its own there, because some programs ask the kernel what they hold.
     pub fn command(&self) -> Command {
         let path = self.path();
         match target_root() {
             None => Command::new(path),
             Some(root) => {
-                let mut command = Command::new("chroot");
+                let mut command = Command::new("unshare");
+                command.args(["--mount-proc", "--root"]);
                 command.arg(root).arg(path);
                 command
             }
