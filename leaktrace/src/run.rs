@@ -15,6 +15,7 @@ mod probing;
 mod signals;
 mod traced;
 mod watch;
+mod written;
 
 use std::time::Duration;
 
@@ -108,18 +109,31 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         command.release()?;
     }
     let mut watch = Watch::new(args, targets, naming, command)?;
-    let ended = watch
-        .until_end(&mut session, &mut output, &mut signals)
-        .await;
-    let reason = watch.finish(&mut session, &mut output, ended)?;
-    let end = watch.end_line(&session, reason);
-    output.end(&end)?;
+    let end = follow(&mut watch, &mut session, &mut output, &mut signals).await;
+    // Also when it went wrong: what was said before is to be read.
+    let written = output.written(&mut signals).await;
+    let end = end?;
+    written?;
     Ok(Outcome {
         leak_found: watch.targets().iter().any(Traced::is_leaking),
         command: (!args.command.is_empty())
             .then(|| command_outcome(&end))
             .flatten(),
     })
+}
+
+/// From the first reading to the last line.
+async fn follow(
+    watch: &mut Watch<'_>,
+    session: &mut Session,
+    output: &mut Output,
+    signals: &mut Signals,
+) -> anyhow::Result<End> {
+    let ended = watch.until_end(session, output, signals).await;
+    let reason = watch.finish(session, output, ended)?;
+    let end = watch.end_line(session, reason);
+    output.end(&end)?;
+    Ok(end)
 }
 
 /// The exit code that a shell gives for this end.

@@ -20,6 +20,7 @@ mod report;
 mod root;
 mod samples;
 mod spawned;
+mod stalled;
 mod survived;
 mod target;
 mod traced;
@@ -36,6 +37,7 @@ pub use report::{Frame, Held, Report, Site};
 pub use root::{children, copy_mapped, fill_root, mapped_files};
 pub use samples::{Agreement, compare_stacks};
 pub use spawned::Spawned;
+pub use stalled::Stalled;
 pub use survived::{Survived, survives};
 pub use target::Target;
 pub use traced::{

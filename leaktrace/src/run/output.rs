@@ -1,15 +1,22 @@
-//! Where lines, messages and files go. Reports go to standard output, flushed line by line;
-//! messages go to standard error.
+//! Where lines, messages and files go. Reports go to standard output, flushed line by line, without
+//! waiting for whoever reads it; messages go to standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
+use tokio::time::sleep;
 
+use super::signals::Signals;
+use super::written::{Taken, Written};
 use crate::cli::{Format, TraceArgs};
 use crate::export::sanitize::plain;
 use crate::export::{file, flamegraph, folded, json, messages, text};
 use crate::report::{End, Line, NewTarget, Report, Start};
+
+/// Who reads standard output is told to go on when the last lines have waited so long.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Standard output, standard error and the export files of a session.
 pub(super) struct Output {
@@ -19,6 +26,9 @@ pub(super) struct Output {
     flamegraph: Option<PathBuf>,
     folded: Option<PathBuf>,
     file_failure: Option<String>,
+    written: Written,
+    /// Reports that were left out because nobody read the ones before.
+    left_out: u64,
 }
 
 impl Output {
@@ -41,6 +51,8 @@ impl Output {
             flamegraph: args.flamegraph.clone(),
             folded: args.folded.clone(),
             file_failure: None,
+            written: Written::to_standard_output()?,
+            left_out: 0,
         })
     }
 
@@ -73,15 +85,56 @@ impl Output {
     ///
     /// When standard output cannot be written.
     pub(super) fn line(&mut self, line: &Line) -> anyhow::Result<()> {
-        let mut out = io::stdout().lock();
-        let written = match (self.format, line) {
-            (Format::Json, line) => json::write_line(&mut out, line),
-            (Format::Text, Line::Report(report)) => out
-                .write_all(text::report(report, self.style).as_bytes())
-                .and_then(|()| out.flush()),
-            (Format::Text, _) => Ok(()),
-        };
-        written.context("failed to write to standard output")
+        let mut text = Vec::new();
+        match (self.format, line) {
+            (Format::Json, line) => json::write_line(&mut text, line)?,
+            (Format::Text, Line::Report(report)) => {
+                text.extend(text::report(report, self.style).as_bytes());
+            }
+            (Format::Text, _) => return Ok(()),
+        }
+        let can_be_left_out = matches!(line, Line::Report(report) if !report.is_final);
+        let taken = self
+            .written
+            .send(text, can_be_left_out)
+            .context("failed to write to standard output")?;
+        if taken == Taken::LeftOut {
+            if self.left_out == 0 {
+                self.say("leaktrace: standard output is not read: reports are left out\n");
+            }
+            self.left_out += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits until all is written, or a signal comes: who reads standard output may have stopped.
+    ///
+    /// # Errors
+    ///
+    /// When not all could be written.
+    pub(super) async fn written(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
+        if self.left_out > 0 {
+            let left_out = self.left_out;
+            self.say(&format!(
+                "leaktrace: {left_out} reports were left out, because standard output was not read\n"
+            ));
+        }
+        tokio::select! {
+            written = self.written.all() => {
+                return written.context("failed to write to standard output");
+            }
+            () = sleep(PATIENCE) => {}
+        }
+        self.say(
+            "leaktrace: the last lines wait for the reader of standard output; \
+             Ctrl-C gives them up\n",
+        );
+        tokio::select! {
+            written = self.written.all() => written.context("failed to write to standard output"),
+            _ = signals.next() => anyhow::bail!(
+                "standard output was not read: the last lines of it are lost"
+            ),
+        }
     }
 
     /// Says how it ended.

@@ -1,0 +1,66 @@
+//! A reader who stops, stays behind, or goes away.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{PipeReader, Read, pipe};
+
+use super::*;
+
+const PIECE_BYTES: usize = 1 << 20;
+
+fn stalled() -> (PipeReader, Written) {
+    let (reader, writer) = pipe().unwrap();
+    (reader, Written::to(writer).unwrap())
+}
+
+#[test]
+fn a_reader_that_stops_holds_nobody_up_and_misses_nothing_when_it_goes_on() {
+    let (mut reader, written) = stalled();
+    for _ in 0..10 {
+        assert_eq!(
+            written.send(vec![b'x'; PIECE_BYTES], true).unwrap(),
+            Taken::Queued
+        );
+    }
+    let reads = thread::spawn(move || {
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).map(|_| read.len())
+    });
+    end(written).unwrap();
+    assert_eq!(reads.join().unwrap().unwrap(), 10 * PIECE_BYTES);
+}
+
+#[test]
+fn a_reader_far_behind_misses_what_can_be_left_out_and_nothing_else() {
+    let (mut reader, written) = stalled();
+    let mut queued = 0;
+    while written.send(vec![b'x'; PIECE_BYTES], true).unwrap() == Taken::Queued {
+        queued += 1;
+    }
+    assert!(queued * PIECE_BYTES > MAX_WAITING_BYTES);
+    assert_eq!(written.send(b"end".to_vec(), false).unwrap(), Taken::Queued);
+    let reads = thread::spawn(move || {
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).map(|_| read)
+    });
+    end(written).unwrap();
+    let read = reads.join().unwrap().unwrap();
+    assert_eq!(read.len(), queued * PIECE_BYTES + 3);
+    assert!(read.ends_with(b"end"));
+}
+
+#[test]
+fn a_reader_that_is_gone_is_told() {
+    let (reader, written) = stalled();
+    drop(reader);
+    written.send(b"text".to_vec(), false).unwrap();
+    let error = end(written).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+fn end(mut written: Written) -> io::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+        .block_on(written.all())
+}
