@@ -49,6 +49,14 @@ pub struct SiteBirths {
     pub live_bytes: [u64; BIRTH_SLOTS],
 }
 
+impl Default for SiteBirths {
+    fn default() -> Self {
+        Self {
+            live_bytes: [0; BIRTH_SLOTS],
+        }
+    }
+}
+
 /// What one site has allocated and freed since the start; written with atomic adds only. Readers
 /// read the freed side first, so that live (allocated - freed) is never negative.
 #[repr(C)]

@@ -16,5 +16,6 @@ pub mod loss;
 pub mod mapping;
 mod pod;
 pub mod process;
+pub mod reuse;
 pub mod stack;
 pub mod unwind;

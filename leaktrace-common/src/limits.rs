@@ -7,8 +7,7 @@ pub const MAX_FRAMES: usize = 126;
 /// Executable mappings of one process that the stack walk knows.
 pub const MAX_MAPPINGS: usize = 1024;
 
-/// Processes of one session, those that have ended and each program that an exec has started
-/// included.
+/// Processes and programs (an exec starts another one) of one session at a time. A power of two.
 pub const MAX_PROCESSES: u32 = 256;
 
 /// Functions of one process whose first call is noted; a power of two.
@@ -52,6 +51,12 @@ pub const MAX_STACK_SPAN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Default number of live allocations that the ledger holds.
 pub const DEFAULT_LIVE_ENTRIES: u32 = 4 * 1024 * 1024;
+
+/// Free places that the queue of sites has room for; a power of two. Sites beyond are not used again.
+pub const FREE_SITES: u32 = 128 * 1024;
+
+/// How often a program tries to take a free place that others take at the same time.
+pub const REUSE_TRIES: u32 = 8;
 
 /// Default number of distinct stacks.
 pub const DEFAULT_STACK_ENTRIES: u32 = 128 * 1024;

@@ -1,5 +1,7 @@
 //! The table of traced processes.
 
+use crate::reuse::Reuse;
+
 /// What the programs keep about one traced process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +61,11 @@ pub struct ProcessState {
     pub executed_by_other_thread: u32,
     /// Time of that exec, CLOCK_MONOTONIC; 0 for what was not executed under trace.
     pub executed_at_ns: u64,
+    /// Number of the entry among all that the session has made, from 1 on: places of the table are
+    /// used again, numbers are not.
+    pub serial: u32,
+    /// Always zero.
+    pub padding: u32,
 }
 
 /// The linker's state while it removes objects: RT_DELETE of link.h.
@@ -100,18 +107,23 @@ pub struct TaskOffsets {
 pub struct Control {
     /// Zero: programs return at once. Set when all probes are attached.
     pub armed: u32,
-    /// Sites handed out so far; the next one gets this index. Advanced by the programs.
+    /// Sites handed out so far that were never used before; the next one gets this index. Advanced by
+    /// the programs.
     pub next_site: u32,
-    /// Processes and epochs handed out so far; the next one gets this index. Advanced by user
-    /// space before the session is armed, by the programs afterwards.
+    /// Places of the table of processes that are or were in use; the next one gets this index. Advanced
+    /// by user space before the session is armed, by the programs afterwards.
     pub next_process: u32,
     /// Layout of the kernel's tasks.
     pub task: TaskOffsets,
-    /// Always zero.
-    pub padding: u32,
+    /// Entries of the table of processes that were made so far.
+    pub serials: u32,
     /// When counting began, CLOCK_MONOTONIC.
     pub armed_at_ns: u64,
+    /// Places of the table of processes that can be used again.
+    pub free_processes: Reuse,
+    /// Sites that can be used again.
+    pub free_sites: Reuse,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 128);
-const _: () = assert!(size_of::<Control>() == 64);
+const _: () = assert!(size_of::<ProcessState>() == 136);
+const _: () = assert!(size_of::<Control>() == 80);

@@ -49,6 +49,8 @@ pub struct Known {
     /// Whether code that was removed is still in the mappings that the walk uses: other code that
     /// has taken its place would be walked by its rules.
     pub in_doubt: bool,
+    /// Number of its entry in the table of processes.
+    pub serial: u32,
     /// Whose mapping tables it uses, plus one, and in the lower half how many that one was given.
     pub generation: u64,
 }
@@ -58,6 +60,7 @@ impl Known {
     pub const NOTHING: Self = Self {
         removals: 0,
         in_doubt: false,
+        serial: 0,
         generation: 1 << 32,
     };
 
@@ -74,11 +77,12 @@ impl Known {
 pub fn known(process: u32) -> Option<Known> {
     let own = PROCESSES.get_ptr(process)?;
     // SAFETY: the pointer is a live map value; volatile because others write it.
-    let (removals, known, code_of) = unsafe {
+    let (removals, known, code_of, serial) = unsafe {
         (
             core::ptr::read_volatile(&raw const (*own).removals),
             core::ptr::read_volatile(&raw const (*own).removals_known),
             core::ptr::read_volatile(&raw const (*own).code_of),
+            core::ptr::read_volatile(&raw const (*own).serial),
         )
     };
     let origin = match code_of == process {
@@ -89,6 +93,7 @@ pub fn known(process: u32) -> Option<Known> {
     let tables = unsafe { core::ptr::read_volatile(&raw const (*origin).mapping_table) };
     Some(Known {
         removals,
+        serial,
         // The mappings of a child that are its parent's are not kept up to date.
         in_doubt: removals != known && code_of == process,
         generation: u64::from(code_of + 1) << 32 | u64::from(tables),

@@ -44,7 +44,7 @@ pub static EH_FRAME: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static NEVER: Global<u32> = Global::new(0);
 
-/// Key: always 0. Written by user space (`armed`) and programs (`next_site`, `next_process`).
+/// Key: always 0. Written by user space (`armed`) and programs (`next_site`, `next_process`, what was taken of free places).
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -53,6 +53,15 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static PROCESSES: Array<ProcessState> =
     Array::with_max_entries(limits::MAX_PROCESSES, BPF_F_MMAPABLE);
+
+/// A queue of places in `PROCESSES` that can be used again, see [`crate::reuse`]. Written by user space.
+#[map]
+pub static FREE_PROCESSES: Array<u32> =
+    Array::with_max_entries(limits::MAX_PROCESSES, BPF_F_MMAPABLE);
+
+/// The same for sites.
+#[map]
+pub static FREE_SITES: Array<u32> = Array::with_max_entries(limits::FREE_SITES, BPF_F_MMAPABLE);
 
 /// Key: tgid. Value: index of the process. Written by both sides; read at forks, execs and exits,
 /// and at every hit when forks are followed.

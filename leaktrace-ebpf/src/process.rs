@@ -12,7 +12,7 @@ use leaktrace_common::loss::Loss;
 use leaktrace_common::process::{NO_PROCESS, ProcessState, TaskOffsets};
 
 use crate::maps::{CONTROL, FOLLOW_FORKS, PAIR_UNMATCHED, PROCESSES, TRACED};
-use crate::{atomic, loss, maps, pending};
+use crate::{atomic, loss, maps, pending, reuse};
 
 /// Index of the process that a hit of this probe counts to; `None` when it does not count.
 ///
@@ -213,9 +213,22 @@ fn set_present(first: u32, index: u32) {
     }
 }
 
-/// The next free entry of the table of processes; entries are never used twice.
+/// A free entry of the table of processes, with a number of its own.
 #[inline(always)]
 fn new_entry() -> Option<(u32, *mut ProcessState)> {
+    let index = match reuse::process() {
+        Some(index) => index,
+        None => unused_place()?,
+    };
+    let control = CONTROL.get_ptr_mut(0)?;
+    let state = PROCESSES.get_ptr_mut(index)?;
+    // SAFETY: both pointers are live map values; nobody else knows the new entry yet.
+    unsafe { (*state).serial = atomic::fetch_add(&raw mut (*control).serials, 1) + 1 };
+    Some((index, state))
+}
+
+#[inline(always)]
+fn unused_place() -> Option<u32> {
     let control = CONTROL.get_ptr_mut(0)?;
     // SAFETY: the pointer is a live map value.
     let next = unsafe { &raw mut (*control).next_process };
@@ -224,7 +237,7 @@ fn new_entry() -> Option<(u32, *mut ProcessState)> {
         return None;
     }
     let index = atomic::fetch_add(next, 1);
-    PROCESSES.get_ptr_mut(index).map(|state| (index, state))
+    (index < MAX_PROCESSES).then_some(index)
 }
 
 /// Makes a filled entry known: to the programs, and to user space, which looks at the table also

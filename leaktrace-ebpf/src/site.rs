@@ -8,7 +8,7 @@ use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 use crate::call::Entry;
 use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
 use crate::scratch::{self, Scratch};
-use crate::{atomic, loss, unfinished, walk};
+use crate::{atomic, loss, reuse, unfinished, walk};
 
 /// Where a call comes from.
 #[repr(C)]
@@ -154,6 +154,20 @@ fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
     reason = "by value the record would be copied to the BPF stack, which has half its size"
 )]
 pub fn keep(area: *mut Scratch) -> Option<u32> {
+    let site = match reuse::site() {
+        Some(site) => site,
+        None => unused()?,
+    };
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    STACKS
+        .insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST))
+        .ok()?;
+    Some(site)
+}
+
+/// A site that was never used.
+#[inline(always)]
+fn unused() -> Option<u32> {
     let control = CONTROL.get_ptr_mut(0)?;
     let limit = SITE_ENTRIES.load();
     // SAFETY: the pointer is a live map value.
@@ -163,12 +177,5 @@ pub fn keep(area: *mut Scratch) -> Option<u32> {
         return None;
     }
     let site = atomic::fetch_add(next, 1);
-    if site >= limit {
-        return None;
-    }
-    // SAFETY: the pointer is a live map value that this walk has taken.
-    STACKS
-        .insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST))
-        .ok()?;
-    Some(site)
+    (site < limit).then_some(site)
 }

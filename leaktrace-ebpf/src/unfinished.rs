@@ -50,7 +50,13 @@ pub fn send(area: *mut Scratch) -> Option<u32> {
 fn save(area: *mut Scratch) -> Option<u32> {
     let control = CONTROL.get_ptr(0)?;
     // SAFETY: the pointer is a live map value; volatile because others write it.
-    let sites = unsafe { core::ptr::read_volatile(&raw const (*control).next_site) };
+    let (handed_out, free) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*control).next_site),
+            core::ptr::read_volatile(&raw const (*control).free_sites).free(),
+        )
+    };
+    let sites = handed_out.saturating_sub(free);
     // Sites of which no other call makes use must not take the places of those that are shared.
     if sites >= SITE_ENTRIES.load() / 2 {
         return None;

@@ -43,7 +43,8 @@ pub fn begin(area: *mut Scratch) {
     walk.in_doubt = u32::from(code.in_doubt);
     walk.table = code.table();
     walk.beginning.code = code.generation;
-    walk.beginning.caller = u64::from(process) << 8 | source as u64;
+    // Not its place in the table: a child in the place of one that has ended has sites of its own.
+    walk.beginning.caller = u64::from(code.serial) << 8 | source as u64;
     walk.hash = hash_start(process, source);
     walk.mapping_start = 0;
     walk.mapping_end = 0;

@@ -115,7 +115,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     let end = end?;
     written?;
     Ok(Outcome {
-        leak_found: watch.targets().iter().any(Traced::is_leaking),
+        leak_found: watch.leak_found(),
         command: (!args.command.is_empty())
             .then(|| command_outcome(&end))
             .flatten(),

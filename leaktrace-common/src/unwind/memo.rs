@@ -160,7 +160,7 @@ pub struct Beginning {
     pub frame_pointer: u64,
     /// Whose mappings the walk uses, and the how-manieth that it was given; not 0.
     pub code: u64,
-    /// Process and source.
+    /// Number of the process's entry, and source.
     pub caller: u64,
 }
 

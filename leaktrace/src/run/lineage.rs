@@ -97,6 +97,15 @@ impl Traced {
             return Ok(Some(self.announcement(event)));
         }
         let known = self.objects.len();
+        // Nothing loads libraries into a program without a dynamic linker.
+        let is_whole = self
+            .process
+            .as_ref()
+            .is_some_and(|process| process.linker(&now).is_none());
+        // What was read may be of the program after the next exec, which gets its own look.
+        if !session.is_present(self.index) {
+            return Ok(None);
+        }
         self.take_mappings(&now, session, naming);
         let still_loading = self.objects.len() != known;
         self.attach_new_objects(session)?;
@@ -104,12 +113,10 @@ impl Traced {
             .plan
             .functions()
             .any(|probe| probe.program() == Program::AllocateEnter);
-        // Nothing loads libraries into a program without a dynamic linker.
-        let is_whole = self
-            .process
-            .as_ref()
-            .is_some_and(|process| process.linker(&now).is_none());
         if !(found && !still_loading || is_whole || since.elapsed() > PATIENCE) {
+            return Ok(None);
+        }
+        if !session.is_present(self.index) {
             return Ok(None);
         }
         session.take_over(self.index);

@@ -47,6 +47,8 @@ pub(super) struct Watch<'a> {
     looks: Looks,
     /// Pid of the process whose end was the session's.
     last_to_end: Option<u32>,
+    /// Whether a process was judged leaking that is not among the targets any more.
+    leak_found: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -79,11 +81,8 @@ impl<'a> Watch<'a> {
             last_reading: Duration::ZERO,
             looks: Looks::default(),
             last_to_end: None,
+            leak_found: false,
         })
-    }
-
-    pub(super) fn targets(&self) -> &[Traced] {
-        &self.targets
     }
 
     /// Reads and reports until something ends the session, and says what.
@@ -241,6 +240,7 @@ impl<'a> Watch<'a> {
             self.args.top,
         );
         output.line(&Line::Report(report))?;
+        session.program_ended(self.targets[place].index)?;
         self.targets[place] = self.targets[place].executed(new);
         Ok(())
     }
@@ -284,7 +284,8 @@ impl<'a> Watch<'a> {
             return Ok(());
         }
         let elapsed = self.started.elapsed();
-        for target in self.targets.iter().filter(|target| target.pid() == pid) {
+        let present = |target: &&Traced| target.pid() == pid && !target.reported;
+        for target in self.targets.iter().filter(present) {
             output.new_target(target.obituary(session))?;
         }
         for target in &mut self.targets {
@@ -294,6 +295,7 @@ impl<'a> Watch<'a> {
             }
             target.read(session, elapsed, self.args.older)?;
             target.reported = true;
+            session.process_ended(target.index)?;
             self.seq += 1;
             let report = target.report(
                 self.args,
@@ -305,7 +307,25 @@ impl<'a> Watch<'a> {
             );
             output.line(&Line::Report(report))?;
         }
+        self.release_ended(session);
         Ok(())
+    }
+
+    /// Lets go of what has ended, for others to take its place. What cannot be let go stays.
+    fn release_ended(&mut self, session: &mut Session) {
+        let released = match session.release_ended() {
+            Ok(released) => released,
+            Err(error) => return log::warn!("{error:#}"),
+        };
+        let gone = |target: &mut Traced| target.reported && released.contains(&target.index);
+        for target in self.targets.extract_if(.., gone) {
+            self.leak_found |= target.is_leaking();
+        }
+    }
+
+    /// Whether a site of any process was judged leaking at its latest reading.
+    pub(super) fn leak_found(&self) -> bool {
+        self.leak_found || self.targets.iter().any(Traced::is_leaking)
     }
 
     /// Looks at processes that have told of new code, and tells what is probed in it.
@@ -352,6 +372,8 @@ impl<'a> Watch<'a> {
         }
         self.looks
             .take(&mut self.targets, session, self.started.elapsed(), purpose);
+        self.follow_processes(session, output)?;
+        self.release_ended(session);
         Ok(())
     }
 

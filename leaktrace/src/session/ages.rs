@@ -34,7 +34,10 @@ impl Session {
     }
 
     /// Visits every live block, in batches. Blocks that come or go meanwhile may be missed.
-    fn walk_live(&self, mut visit: impl FnMut(&LiveKey, &LiveBlock)) -> anyhow::Result<()> {
+    pub(super) fn walk_live(
+        &self,
+        mut visit: impl FnMut(&LiveKey, &LiveBlock),
+    ) -> anyhow::Result<()> {
         self.walk_live_while(|key, block| {
             visit(key, block);
             true

@@ -85,7 +85,7 @@ impl Session {
         points: &[Point],
     ) -> Result<(), AttachError> {
         if self.inherited.is_some() {
-            return self.attach_inherited(program, object, points);
+            return self.attach_inherited(program, object, process, points);
         }
         let ProbedObject { path, pid, .. } = object;
         match self.programs.get(program_name(program)) {
@@ -139,6 +139,7 @@ impl Session {
         &mut self,
         program: Program,
         object: ProbedObject<'_>,
+        process: u16,
         points: &[Point],
     ) -> Result<(), AttachError> {
         let threads = threads(object.pid).map_err(|_| AttachError::ProcessExited)?;
@@ -161,7 +162,13 @@ impl Session {
                 at_return: program.role() == Role::Return,
             };
             inherited
-                .attach(place, object.path, loaded, point.cookie, &threads)
+                .attach(
+                    place,
+                    object.path,
+                    loaded,
+                    point.cookie,
+                    (process, &threads),
+                )
                 .map_err(|error| refused(&error))?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! follows one process only, and a new link takes so long that a child's first allocations would
 //! go unseen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -31,8 +31,19 @@ pub(super) struct Inherited {
     group: String,
     defined: HashMap<Place, Defined>,
     // Dropped before the definitions are removed, see `drop`.
-    events: Vec<OwnedFd>,
+    events: Vec<Events>,
+    carriers: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
+}
+
+/// The events of a process. Its children have copies of them, which the kernel takes away when these are
+/// closed.
+struct Events {
+    /// Its place in the table of processes, while it has it.
+    owner: Option<u16>,
+    /// Places of the process and of its descendants in the table of processes.
+    users: BTreeSet<u16>,
+    events: Vec<OwnedFd>,
 }
 
 struct Defined {
@@ -54,14 +65,15 @@ impl Inherited {
             group: format!("{GROUP}{}", std::process::id()),
             defined: HashMap::new(),
             events: Vec::new(),
+            carriers: Vec::new(),
             links: Vec::new(),
         };
         opened.remove_leftovers()?;
         Ok(opened)
     }
 
-    /// Puts a program at a place, for the threads given and all that they will make. `path` leads
-    /// to the object, also after its file was replaced.
+    /// Puts a program at a place, for the threads given of a process and all that they will make. `path`
+    /// leads to the object, also after its file was replaced.
     ///
     /// # Errors
     ///
@@ -72,7 +84,7 @@ impl Inherited {
         path: &str,
         program: &impl AsFd,
         cookie: u64,
-        threads: &[u32],
+        (process, threads): (u16, &[u32]),
     ) -> io::Result<()> {
         let (id, linked) = match self.defined.get(&place) {
             Some(known) => (known.id, known.linked),
@@ -85,28 +97,59 @@ impl Inherited {
             true => None,
             false => Some(self.open_on_first(id, threads)?),
         };
-        let mut found = false;
+        let mut events = Vec::new();
         for thread in threads {
             match open_event(id, *thread, Inherit::Yes) {
-                Ok(event) => {
-                    found = true;
-                    self.events.push(event);
-                }
+                Ok(event) => events.push(event),
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => return Err(error),
             }
         }
-        if !found {
+        if events.is_empty() {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
+        self.keep(process, events);
         if let Some(carrier) = carrier {
             self.links.push(link(program, carrier.as_raw_fd(), cookie)?);
-            self.events.push(carrier);
+            self.carriers.push(carrier);
             if let Some(known) = self.defined.get_mut(&place) {
                 known.linked = true;
             }
         }
         Ok(())
+    }
+
+    fn keep(&mut self, process: u16, events: Vec<OwnedFd>) {
+        match self
+            .events
+            .iter_mut()
+            .find(|kept| kept.owner == Some(process))
+        {
+            Some(kept) => kept.events.extend(events),
+            None => self.events.push(Events {
+                owner: Some(process),
+                users: BTreeSet::from([process]),
+                events,
+            }),
+        }
+    }
+
+    /// A process comes from another one, and has its events.
+    pub(super) fn adopt(&mut self, child: u16, parent: u16) {
+        for kept in &mut self.events {
+            if kept.users.contains(&parent) {
+                kept.users.insert(child);
+            }
+        }
+    }
+
+    /// A process has ended. Events go when everybody has who has them.
+    pub(super) fn forget(&mut self, process: u16) {
+        self.events.retain_mut(|kept| {
+            kept.owner = kept.owner.filter(|owner| *owner != process);
+            kept.users.remove(&process);
+            !kept.users.is_empty()
+        });
     }
 
     /// An event that nobody inherits, of the first of these threads that lives.
@@ -169,7 +212,8 @@ impl Drop for Inherited {
         self.links.clear();
         // The last event of a place waits for the kernel's grace period; they wait together.
         std::thread::scope(|scope| {
-            for event in self.events.drain(..) {
+            let events = self.events.drain(..).flat_map(|kept| kept.events);
+            for event in events.chain(self.carriers.drain(..)) {
                 scope.spawn(move || drop(event));
             }
         });

@@ -17,6 +17,7 @@ use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
 use super::inherited::Inherited;
 use super::processes::in_initial_pid_namespace;
+use super::reuse::Places;
 use super::tables::Tables;
 use super::unfinished::UnfinishedStacks;
 use super::{Config, Session, kernel, multi};
@@ -117,6 +118,11 @@ impl Session {
             control.next_site = SITES_WITHOUT_STACK;
             control.task = task.unwrap_or_default();
         });
+        let places = Places::new(
+            mapped_array(&ebpf, "FREE_PROCESSES", limits::MAX_PROCESSES as usize)?,
+            mapped_array(&ebpf, "FREE_SITES", limits::FREE_SITES as usize)?,
+            config.sizes.live,
+        );
         Ok(Self {
             links: Vec::new(),
             inherited,
@@ -157,7 +163,10 @@ impl Session {
             ebpf,
             stacks: vec![None; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
-            mapped: Vec::new(),
+            mapped: (0..limits::MAX_PROCESSES)
+                .map(|_| Default::default())
+                .collect(),
+            places,
             events_lost_seen: 0,
         })
     }

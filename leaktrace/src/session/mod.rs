@@ -17,6 +17,7 @@ mod multi;
 mod perf_event;
 mod processes;
 mod readout;
+mod reuse;
 mod shards;
 mod syscall;
 mod syscalls;
@@ -47,6 +48,7 @@ use array::MappedArray;
 use attach::Link;
 use inherited::Inherited;
 use mapped::MappedLedger;
+use reuse::Places;
 use syscalls::SyscallProbes;
 use tables::Tables;
 use unfinished::UnfinishedStacks;
@@ -107,7 +109,9 @@ pub struct Session {
     stacks: Vec<Option<(u16, Arc<Stack>)>>,
     /// Sites that were handed out and had no frames yet.
     unread_stacks: Vec<usize>,
+    /// By place in the table of processes.
     mapped: Vec<MappedLedger>,
+    places: Places,
     events_lost_seen: u64,
 }
 

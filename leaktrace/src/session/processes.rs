@@ -11,7 +11,6 @@ use leaktrace_common::limits::{MAX_PAIRS, MAX_PROCESSES};
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
 
-use super::mapped::MappedLedger;
 use super::{Session, monotonic_ns};
 use crate::snapshot::Stack;
 use crate::target::Mappings;
@@ -69,12 +68,15 @@ impl Session {
         program: Option<std::ops::Range<u64>>,
         mappings: &Mappings,
     ) -> anyhow::Result<u16> {
-        let place = u32::try_from(self.mapped.len())?;
+        let place = self.control.read(0).next_process;
         if place >= MAX_PROCESSES {
             bail!("cannot trace more than {MAX_PROCESSES} processes at a time");
         }
-        self.control
-            .update(0, |control| control.next_process = place + 1);
+        let serial = self.control.read(0).serials + 1;
+        self.control.update(0, |control| {
+            control.next_process = place + 1;
+            control.serials = serial;
+        });
         // Programs see other ids than a pid namespace of its own does; they learn this one then.
         let tgid = if in_initial_pid_namespace() { pid } else { 0 };
         if tgid != 0 {
@@ -95,6 +97,7 @@ impl Session {
                 probes_of: place,
                 code_of: place,
                 parent: place,
+                serial,
                 ..ProcessState::default()
             }
         });
@@ -126,20 +129,19 @@ impl Session {
         Ok(())
     }
 
-    /// Entries that the programs have made since this was asked last, in their order.
+    /// Entries that the programs have made since this was asked last, in their order. One that is being
+    /// filled right now comes next time: nothing can come from it yet.
     pub fn new_processes(&mut self) -> Vec<NewProcess> {
-        let mut found = Vec::new();
-        let known = self.mapped.len();
         let handed_out = (self.control.read(0).next_process as usize).min(self.processes.len());
-        for place in known..handed_out {
-            let state = self.processes.read(place);
-            let Ok(index) = u16::try_from(place) else {
-                break;
-            };
-            // An entry that is being filled right now comes next time.
-            if state.tgid == 0 {
-                break;
-            }
+        let mut new: Vec<(u16, ProcessState)> = (0u16..)
+            .take(handed_out)
+            .filter(|place| !self.places.entered.contains(place))
+            .map(|place| (place, self.processes.read(usize::from(place))))
+            .filter(|(_, state)| state.tgid != 0)
+            .collect();
+        new.sort_by_key(|(_, state)| state.serial);
+        let mut found = Vec::with_capacity(new.len());
+        for (index, state) in new {
             let parent = state.parent as u16;
             let before = self.processes.read(usize::from(parent));
             let origin = match (before.tgid == state.tgid, state.code_of == u32::from(index)) {
@@ -148,6 +150,9 @@ impl Session {
                 (false, false) => ProcessOrigin::Fork(parent),
             };
             self.enter(index);
+            if let Some(inherited) = &mut self.inherited {
+                inherited.adopt(index, parent);
+            }
             found.push(NewProcess {
                 index,
                 tgid: state.tgid,
@@ -171,6 +176,12 @@ impl Session {
         let old = |(owner, _): &mut (u16, _)| u32::from(*owner) == before;
         let old: Vec<_> = self.links.extract_if(.., old).collect();
         self.close(old);
+    }
+
+    /// Whether the process still runs the program that this epoch began with.
+    pub fn is_present(&self, process: u16) -> bool {
+        let first = self.processes.read(usize::from(process)).first;
+        self.processes.read(first as usize).present == u32::from(process)
     }
 
     /// The exec that began this epoch, if one did under trace.
@@ -204,7 +215,7 @@ impl Session {
 
     /// Prepares what user space keeps of a process.
     fn enter(&mut self, index: u16) {
-        self.mapped.push(MappedLedger::default());
+        self.places.entered.insert(index);
         let pairs = (0..MAX_PAIRS as u8).map(Source::of_pair);
         for source in [Source::Heap, Source::Mmap].into_iter().chain(pairs) {
             let without_stack = site_without_stack(u32::from(index), source);

@@ -153,8 +153,10 @@ impl Session {
 
     /// Reads the frames of sites that are new since the last reading, and of those that were being
     /// stored then.
-    fn load_stacks(&mut self) -> anyhow::Result<()> {
-        let handed_out = (self.control.read(0).next_site as usize).min(self.totals.len());
+    pub(super) fn load_stacks(&mut self) -> anyhow::Result<()> {
+        let control = self.control.read(0);
+        let (handed_out, free_sites) = (control.next_site as usize, control.free_sites);
+        let handed_out = handed_out.min(self.totals.len());
         let records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
             self.ebpf
                 .map("STACKS")
@@ -162,7 +164,8 @@ impl Session {
         )?;
         let known = self.stacks.len();
         self.stacks.resize(handed_out.max(known), None);
-        let waiting = std::mem::take(&mut self.unread_stacks);
+        let mut waiting = std::mem::take(&mut self.unread_stacks);
+        waiting.extend(self.places.sites_taken_again(free_sites));
         for index in waiting.into_iter().chain(known..handed_out) {
             // Absent: being stored right now, or given up by the CPU that lost a race.
             match records.get(&u32::try_from(index)?, 0) {

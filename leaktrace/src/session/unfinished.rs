@@ -68,6 +68,11 @@ impl UnfinishedStacks {
         }
     }
 
+    /// Gives up the stacks of a process that has ended, and what was finished of them.
+    pub(super) fn forget(&mut self, process: u32) {
+        self.waiting.retain(|waiting| waiting.process != process);
+    }
+
     /// The whole stack in place of one that the kernel side has stored; the same when it was whole.
     pub(super) fn complete(&mut self, site: usize, process: u16, stack: Stack) -> Stack {
         let finished = u32::try_from(site)
