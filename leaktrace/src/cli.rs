@@ -97,6 +97,12 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t = Stacks::Auto)]
     pub stacks: Stacks,
 
+    /// Fetch debug files that are not on this machine from these servers (URLs with commas between
+    /// them), or from those in DEBUGINFOD_URLS; nobody is asked without this option
+    #[arg(long, value_name = "URLS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "")]
+    pub debuginfod: Option<String>,
+
     /// Leave mappings out (mmap, munmap, mremap, brk, sbrk)
     #[arg(long)]
     pub no_mmap: bool,

@@ -3,8 +3,8 @@
 //! Data moves one way, and a module uses what stands before it in this list, never what stands
 //! after it:
 //!
-//! [`target`] (the process, its mappings and objects) → [`allocators`] (which functions allocate)
-//! → [`probes`] (where to put which probe) → [`session`] (the kernel side) → [`snapshot`] (one
+//! [`target`] (the process, its mappings and objects) → [`debuginfod`] (what was stripped from them, from
+//! servers, if the user wants that) → [`allocators`] (which functions allocate) → [`probes`] (where to put which probe) → [`session`] (the kernel side) → [`snapshot`] (one
 //! reading) → [`analysis`] (what grows) → [`symbolize`] (names) → [`report`], made by [`compose`] → [`export`] (bytes).
 //!
 //! `units` (numbers as people write them) stands apart and uses nothing.
@@ -15,6 +15,7 @@ pub mod allocators;
 pub mod analysis;
 pub mod cli;
 pub mod compose;
+pub mod debuginfod;
 pub mod diagnostics;
 pub mod export;
 pub mod preflight;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::cli::{Stacks, TraceArgs};
+use crate::debuginfod::Debuginfod;
 use crate::preflight::Preflight;
 use crate::report::End;
 use crate::session::{Config, Session, Sizes};
@@ -77,6 +78,9 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     // The command was started before: it has the priority that leaktrace was started with.
     let haste = Haste::begin();
     let mut naming = ElfNaming::new();
+    if let Some(servers) = &args.debuginfod {
+        naming.fetch_from(Debuginfod::new(servers)?);
+    }
     let mut targets = traced::open_all(
         &pids,
         !args.no_mmap,

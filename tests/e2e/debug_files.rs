@@ -1,5 +1,5 @@
-//! What was stripped from a program is found in its debug file: the names of its frames, and the
-//! functions of an allocator that is linked into it.
+//! What was stripped from a program is found in its debug file, or packed in the program itself: the
+//! names of its frames, and the functions of an allocator that is linked into it.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -148,4 +148,73 @@ fn a_broken_debug_file_leaves_the_program_as_it_is() {
     file.set_len(length / 2).expect("half a file");
     let (report, truth) = trace(Target::start_command(&mut Command::new(&runs)));
     assert_sites_are_true(&report, &truth);
+}
+
+/// Puts a program into this folder that carries its symbols packed, but for those that it exports.
+fn pack(program: &Path, folder: &Path, exported: &[&str]) -> PathBuf {
+    let (runs, symbols) = (folder.join("packed"), folder.join("symbols"));
+    copy(program, &runs);
+    let mut strip: Vec<String> = ["--only-keep-debug", "--strip-debug"]
+        .map(str::to_owned)
+        .into();
+    strip.extend(exported.iter().map(|name| format!("--strip-symbol={name}")));
+    let mut arguments: Vec<&str> = strip.iter().map(String::as_str).collect();
+    arguments.extend([text(&runs), text(&symbols)]);
+    run("objcopy", &arguments);
+    run("strip", &[text(&runs)]);
+    run("xz", &["--force", text(&symbols)]);
+    add_packed(&runs, &folder.join("symbols.xz"));
+    runs
+}
+
+fn add_packed(program: &Path, packed: &Path) {
+    let section = format!("--add-section=.gnu_debugdata={}", text(packed));
+    run("objcopy", &[&section, text(program)]);
+}
+
+#[test]
+fn symbols_that_a_program_carries_packed_name_its_frames_and_its_allocator() {
+    let folder = scratch();
+    let runs = pack(&program().path(), folder.path(), &[]);
+    let (report, truth) = trace(Target::start_command(Command::new(&runs).arg("leak")));
+    assert_sites_are_true(&report, &truth);
+    assert_totals_are_true(&report, &truth);
+}
+
+#[test]
+fn names_that_a_program_exports_need_not_be_packed() {
+    let folder = scratch();
+    let whole = Program::c("chain.c").with(&["-rdynamic"]);
+    let runs = pack(&whole.path(), folder.path(), &["main"]);
+    let (report, _) = trace(Target::start_command(&mut Command::new(&runs)));
+    let named = |name: &str| {
+        let has = |site: &leaktrace_tests::Site<'_>| {
+            let frames = site.frames();
+            frames.iter().any(|frame| frame.function() == Some(name))
+        };
+        report.sites("heap").any(|site| has(&site))
+    };
+    assert!(named("main"), "{}", report.0);
+}
+
+#[test]
+fn symbols_that_unpack_to_too_much_are_left_packed() {
+    let folder = scratch();
+    let zeros = folder.path().join("zeros");
+    let file = std::fs::File::create(&zeros).expect("a file");
+    file.set_len(300 << 20).expect("a length");
+    run("xz", &["-0", "--force", text(&zeros)]);
+    let runs = folder.path().join("packed");
+    copy(&Program::c("late.c").path(), &runs);
+    run("strip", &["--strip-debug", text(&runs)]);
+    add_packed(&runs, &folder.path().join("zeros.xz"));
+    let mut target = Target::start_command(&mut Command::new(&runs));
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let peak = leaktrace_tests::peak_resident_bytes(tracer.pid());
+    let truth = target.work();
+    let session = tracer.stop();
+    target.end();
+    assert_sites_are_true(session.final_report(), &truth);
+    // The limit is 128 MiB, and what was unpacked up to there is given back.
+    assert!(peak < 300 << 20, "{peak} bytes");
 }

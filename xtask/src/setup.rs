@@ -18,7 +18,7 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 13] = [
+const TEST_TOOLS: [(&str, &str); 14] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("musl-gcc", "musl-tools"),
@@ -28,6 +28,7 @@ const TEST_TOOLS: [(&str, &str); 13] = [
     ("python3", "python3"),
     ("clang", "clang"),
     ("git", "git"),
+    ("xz", "xz-utils"),
     ("javac", "default-jdk-headless"),
     ("sqlite3", "sqlite3"),
     ("redis-server", "redis-server"),

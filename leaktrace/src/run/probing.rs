@@ -77,7 +77,8 @@ impl Traced {
             }
             match Object::open(process, mapping) {
                 Ok(object) => {
-                    let object = object.with_debug_file(&roots);
+                    let is_program = self.exe.as_deref() == Some(object.path());
+                    let object = naming.complete(object.with_debug_file(&roots), is_program);
                     naming.hold(object.clone());
                     self.objects.push(object);
                 }

@@ -2,19 +2,15 @@
 //! files are held open, so that a process that has died is still named.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized, Symbolizer};
+use blazesym::symbolize::{CodeInfo, Sym, Symbolizer};
 
 use super::demangle::demangle;
-use super::depth::Depth;
+use super::held::{Answer, Held};
 use super::{Frame, Naming, truncation};
-use crate::target::{FileId, Mapping, Mappings, Object, Segments};
-
-/// After so many addresses at which an object could not be read it is asked for less: when the
-/// object as a whole is broken, each attempt reads all of it again.
-const MAX_ERRORS: u32 = 8;
+use crate::debuginfod::{Debuginfod, Errands};
+use crate::target::{FileId, Mapping, Mappings, Object};
 
 /// Names frames with what the mapped files themselves say.
 pub struct ElfNaming {
@@ -23,66 +19,13 @@ pub struct ElfNaming {
     /// What an address in a file is called: each is asked for once a session.
     known: HashMap<(FileId, u64), Vec<Name>>,
     failures: u64,
-}
-
-/// An object that names are taken from.
-struct Held {
-    /// The file that is asked: the object, or its debug file.
-    object: Object,
-    /// The object, if its debug file is asked.
-    stripped: Option<Object>,
-    segments: Segments,
-    depth: Depth,
-    /// Addresses since the depth was set at which it could not be read.
-    errors: u32,
-}
-
-impl Held {
-    fn new(object: Object) -> Self {
-        // Without segments nothing in it gets a name, which the frames themselves show.
-        let segments = object.segments().unwrap_or_default();
-        let debug = object.debug_file().cloned();
-        let (asked, stripped) = match debug {
-            Some(debug) => (debug, Some(object)),
-            None => (object, None),
-        };
-        Self {
-            depth: depth(&asked),
-            object: asked,
-            stripped,
-            segments,
-            errors: 0,
-        }
-    }
-
-    fn lower_depth(&mut self) {
-        self.errors = 0;
-        self.depth = self.depth.less();
-        if self.depth == Depth::Nothing {
-            self.leave_debug_file();
-        }
-    }
-
-    /// The debug file cannot be read: the object itself is asked from now on.
-    fn leave_debug_file(&mut self) {
-        if let Some(object) = self.stripped.take() {
-            self.depth = depth(&object);
-            self.object = object;
-        }
-    }
-}
-
-/// How much an object can be asked.
-fn depth(object: &Object) -> Depth {
-    match object.sections() {
-        Ok(sections) => Depth::of(object.size_bytes(), &sections),
-        Err(_) => Depth::Nothing,
-    }
+    /// Where debug files are fetched from, if the user wants that.
+    servers: Option<(Arc<Debuginfod>, Errands)>,
 }
 
 /// A frame without what depends on where the object is mapped.
 #[derive(Clone, Debug, Default)]
-struct Name {
+pub(super) struct Name {
     function: Option<String>,
     offset: Option<u64>,
     file: Option<String>,
@@ -100,6 +43,54 @@ impl ElfNaming {
             objects: HashMap::new(),
             known: HashMap::new(),
             failures: 0,
+            servers: None,
+        }
+    }
+
+    /// Has debug files fetched that are not on this machine. Names from them come as soon as the
+    /// files do.
+    pub fn fetch_from(&mut self, debuginfod: Debuginfod) {
+        let debuginfod = Arc::new(debuginfod);
+        let errands = Errands::start(Arc::clone(&debuginfod));
+        self.servers = Some((debuginfod, errands));
+    }
+
+    /// The object with its debug file, if that was fetched before. That of the program itself is
+    /// waited for: without it, an allocator that is linked into the program would not be found.
+    #[must_use]
+    pub fn complete(&self, object: Object, is_program: bool) -> Object {
+        let Some((debuginfod, errands)) = &self.servers else {
+            return object;
+        };
+        if self.holds(object.file_id()) || !object.lacks_debug_file() {
+            return object;
+        }
+        let Some(build_id) = object.build_id() else {
+            return object;
+        };
+        let file = match is_program {
+            true => debuginfod.fetch(&build_id),
+            false => debuginfod.cached(&build_id),
+        };
+        match file {
+            Some(file) => object.with_this_debug_file(file),
+            None => {
+                errands.request(object.file_id(), build_id);
+                object
+            }
+        }
+    }
+
+    /// Names from debug files that have come replace those that were known.
+    fn take_fetched(&mut self) {
+        let Some((_, errands)) = &self.servers else {
+            return;
+        };
+        while let Some((id, file)) = errands.take() {
+            if let Some(held) = self.objects.get_mut(&id) {
+                held.add_debug_file(file, id);
+                self.known.retain(|(object, _), _| *object != id);
+            }
         }
     }
 
@@ -143,64 +134,23 @@ impl ElfNaming {
         names
     }
 
-    /// Asks for the function at this address; `None` when it has no name. An object that cannot be
-    /// read is asked for less from then on.
+    /// Asks for the function at this address; `None` when it has no name.
     fn look_up(&mut self, id: FileId, call_svma: u64) -> Option<Vec<Name>> {
         let held = self.objects.get_mut(&id)?;
-        let mut depth = held.depth;
-        while depth != Depth::Nothing {
-            let faults = truncation::faults();
-            let mut elf = Elf::new(held.object.open_path());
-            elf.debug_syms = depth == Depth::Debug;
-            let source = Source::Elf(elf);
-            // blazesym reads files that the target's owner wrote; a panic there must not end us.
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                let call = Input::VirtOffset(call_svma);
-                match self.symbolizer.symbolize_single(&source, call) {
-                    Ok(Symbolized::Sym(symbol)) => Ok(from_symbol(&symbol)),
-                    Ok(Symbolized::Unknown(_)) => Ok(None),
-                    Err(_) => Err(()),
-                }
-            }));
-            if truncation::faults() != faults {
-                // What was read is part of the file, and zeros.
-                self.symbolizer = symbolizer();
-                held.depth = Depth::Nothing;
-                held.leave_debug_file();
-                break;
+        match held.ask(&mut self.symbolizer, call_svma) {
+            Answer::Names(names) => Some(names),
+            Answer::Silent => None,
+            Answer::Unreadable => {
+                self.failures += 1;
+                None
             }
-            match result {
-                Ok(Ok(Some(names))) => return Some(names),
-                // Debug information can be silent where the symbols are not.
-                Ok(Ok(None)) if depth == Depth::Symbols => return None,
-                // Debug information can be silent where the symbols are not.
-                Ok(Ok(None)) => {}
-                Ok(Err(())) if held.stripped.is_some() => {
-                    held.leave_debug_file();
-                    return self.look_up(id, call_svma);
-                }
-                Ok(Err(())) => {
-                    held.errors += 1;
-                    if held.errors >= MAX_ERRORS {
-                        held.lower_depth();
-                    }
-                }
-                Err(_) => {
-                    // What the panic has left behind in it is not known.
-                    self.symbolizer = symbolizer();
-                    held.lower_depth();
-                }
-            }
-            depth = depth.less();
         }
-        self.failures += 1;
-        None
     }
 }
 
 /// A symboliser that looks for debug information in no directory of this machine: the target may
 /// have been built anywhere.
-fn symbolizer() -> Symbolizer {
+pub(super) fn symbolizer() -> Symbolizer {
     Symbolizer::builder()
         .enable_auto_reload(false)
         .enable_code_info(true)
@@ -218,6 +168,7 @@ impl Default for ElfNaming {
 
 impl Naming for ElfNaming {
     fn name(&mut self, mappings: &Mappings, addresses: &[u64]) -> Vec<Vec<Frame>> {
+        self.take_fetched();
         addresses
             .iter()
             .map(
@@ -264,7 +215,7 @@ impl ElfNaming {
 
 /// `None` when the symbol does not contain the address: the nearest symbol before it is another
 /// function's, and a wrong name is worse than none.
-fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
+pub(super) fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
     if symbol.size.is_none_or(|size| symbol.offset >= size) || symbol.name.is_empty() {
         return None;
     }

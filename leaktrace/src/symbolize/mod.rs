@@ -5,6 +5,7 @@ mod demangle;
 mod depth;
 mod elf;
 mod frame;
+mod held;
 mod jit;
 mod perf_map;
 mod suspect;

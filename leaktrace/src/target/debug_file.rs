@@ -56,6 +56,12 @@ pub(super) fn is_wanted(file: &File) -> bool {
     !sections.is_empty() && !sections.iter().any(|section| is_debug(&section.name))
 }
 
+/// The file's build id in hexadecimal digits.
+pub(super) fn hex_build_id(file: &File) -> Option<String> {
+    let id = build_id(file)?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 fn open(root: &Root, path: &Path) -> Option<File> {
     let (file, _) = root.file(path, LastLink::Followed).ok()?;
     Some(file)

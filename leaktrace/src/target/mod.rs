@@ -8,6 +8,7 @@ mod limits;
 mod linker;
 mod links;
 mod mapping;
+mod mini_debug;
 mod object;
 mod perf_map;
 mod process;

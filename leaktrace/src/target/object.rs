@@ -12,6 +12,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, opena
 
 use super::debug_file;
 use super::links::{self, Links};
+use super::mini_debug;
 use super::root::Root;
 use super::symbols::{self, Function, Section, Segments};
 use super::{FileId, Mapping, Process};
@@ -58,6 +59,8 @@ pub struct Object {
     size_bytes: u64,
     /// What was stripped from it, if it was found.
     debug: Option<Arc<Object>>,
+    /// Symbols that it carries packed, if its debug file was not found.
+    packed: Option<Arc<Object>>,
 }
 
 impl Object {
@@ -90,16 +93,29 @@ impl Object {
             file: Arc::new(file),
             size_bytes: metadata.len(),
             debug: None,
+            packed: None,
         })
     }
 
-    /// Looks for what was stripped from the object in these roots.
+    /// Looks for what was stripped from the object in these roots, and else in the object itself.
     #[must_use]
     pub fn with_debug_file(mut self, roots: &[Root]) -> Self {
-        if debug_file::is_wanted(&self.file)
-            && let Some((file, path)) = debug_file::find(&self.file, &self.path, roots)
-        {
+        if !debug_file::is_wanted(&self.file) {
+            return self;
+        }
+        if let Some((file, path)) = debug_file::find(&self.file, &self.path, roots) {
             self.debug = Some(Arc::new(Self::of_file(file, &path, self.id)));
+        } else if let Some(file) = mini_debug::unpack(&self.file) {
+            self.packed = Some(Arc::new(Self::of_file(file, &self.path, self.id)));
+        }
+        self
+    }
+
+    /// The same object with this debug file, if it is of the same build.
+    #[must_use]
+    pub fn with_this_debug_file(mut self, file: File) -> Self {
+        if self.build_id().is_some() && debug_file::hex_build_id(&file) == self.build_id() {
+            self.debug = Some(Arc::new(Self::of_file(file, &self.path, self.id)));
         }
         self
     }
@@ -107,6 +123,23 @@ impl Object {
     /// The object's debug file, as an object with the same identity.
     pub fn debug_file(&self) -> Option<&Self> {
         self.debug.as_deref()
+    }
+
+    /// The symbols that it carries packed, as an object with the same identity. Names that it
+    /// exports are not among them.
+    pub fn packed_symbols(&self) -> Option<&Self> {
+        self.packed.as_deref()
+    }
+
+    /// Whether it was stripped, and its debug file was not found.
+    pub fn lacks_debug_file(&self) -> bool {
+        self.debug.is_none() && debug_file::is_wanted(&self.file)
+    }
+
+    /// What tells its build from all others, in hexadecimal digits; absent when its linker was not
+    /// asked for it.
+    pub fn build_id(&self) -> Option<String> {
+        debug_file::hex_build_id(&self.file)
     }
 
     /// An object as if a mapping with this file had been opened.
@@ -117,6 +150,7 @@ impl Object {
             size_bytes: file.metadata().map_or(0, |metadata| metadata.len()),
             file: Arc::new(file),
             debug: None,
+            packed: None,
         }
     }
 
@@ -141,13 +175,14 @@ impl Object {
     }
 
     /// The functions with these names that the object defines, from .dynsym, .symtab and the .symtab
-    /// of its debug file.
+    /// of its debug file or of what it carries packed.
     ///
     /// # Errors
     ///
     /// When it is no ELF object or a broken one.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Function>, ObjectError> {
-        let debug = self.debug.as_deref().map(|debug| &*debug.file);
+        let debug = self.debug.as_deref().or(self.packed.as_deref());
+        let debug = debug.map(|debug| &*debug.file);
         symbols::functions(&self.file, debug, names).map_err(|reason| ObjectError::Malformed {
             path: self.path.clone(),
             reason,
