@@ -58,9 +58,9 @@ pub(crate) fn boot(
     log: &Path,
 ) -> Result<String> {
     let mut command = emulator.command();
-    // No KVM: it is not to be had inside of virtual machines. One CPU: with more, guests of the
+    // No KVM: it is not to be had inside of virtual machines. One thread for both CPUs: guests of the
     // multi-threaded emulation panic at random.
-    command.args(["-accel", "tcg,thread=single", "-smp", "1", "-m", "2G"]);
+    command.args(["-accel", "tcg,thread=single", "-smp", "2", "-m", "2G"]);
     command.args(["-machine", "q35", "-cpu", "max", "-nodefaults"]);
     command.args(["-display", "none", "-no-reboot", "-serial"]);
     command.arg(format!("file:{}", log.display()));
