@@ -116,6 +116,10 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
+    /// Write the reports here instead of to standard output, which a command shares
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
     /// Write an interactive flame graph (SVG) of all live bytes here, at every report
     #[arg(long, value_name = "FILE")]
     pub flamegraph: Option<PathBuf>,

@@ -4,7 +4,6 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use leaktrace_tests::{Held, Program, Report, Session, Target, Tracer, leaktrace};
 
@@ -124,6 +123,23 @@ fn a_spawned_program_is_counted_from_its_first_allocation() {
     assert_no_losses(&session);
 }
 
+/// A child in its parent's memory (vfork, or clone with CLONE_VM) that runs on, and comes to be a process
+/// of its own after its parent has executed a program.
+#[test]
+fn a_child_that_its_parent_has_left_behind_by_an_exec_is_counted() {
+    for what in ["exec-past-vfork", "exec-past-clone"] {
+        let options = ["--follow-forks"];
+        let (pid, session) = trace_until_named(what, &options, "left_behind_holds");
+        let (report, child) = last_of(&session, "left_behind_holds");
+        assert_eq!((child, whole(report)), (held(8, 88), held(8, 88)), "{what}");
+        assert_eq!(report.0["parent_pid"], pid, "{}", report.0);
+        let (report, next) = last_of(&session, "next_program_holds");
+        assert_eq!((next, whole(report)), (NEXT, NEXT), "{}", report.0);
+        assert!(!session.errors.contains("not known"), "{}", session.errors);
+        assert_no_losses(&session);
+    }
+}
+
 #[test]
 fn an_exec_begins_an_epoch_that_holds_nothing_of_the_one_before() {
     for options in [&[][..], &["--follow-forks"]] {
@@ -198,31 +214,6 @@ fn a_command_is_traced_from_the_constructors_of_its_libraries_on() {
     assert_eq!(session.status.code(), Some(5), "{}", session.errors);
     assert_eq!(session.end["exit_code"], 5, "{}", session.end);
     assert_no_losses(&session);
-}
-
-#[test]
-fn signals_go_to_the_command_and_its_end_ends_the_session() {
-    let mut command = leaktrace();
-    command.args(["--format", "json", "--", "sleep", "1000"]);
-    let tracer = Tracer::start(&mut command);
-    tracer.signal(rustix::process::Signal::TERM);
-    let session = tracer.wait();
-    assert_eq!(session.end["reason"], "target-killed", "{}", session.end);
-    assert_eq!(session.end["signal"], 15, "{}", session.end);
-    assert_eq!(session.status.code(), Some(128 + 15));
-}
-
-#[test]
-fn a_command_started_through_sudo_does_not_run_as_root() {
-    let of = |as_root: &[&str]| {
-        let mut command: Command = leaktrace();
-        command.args(["-q", "--top", "1"]).args(as_root);
-        command.args(["--", "sh", "-c", "exit $(( $(id -u) % 200 ))"]);
-        command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
-        leaktrace_tests::run_to_end(&mut command).code
-    };
-    assert_eq!(of(&[]), Some(65534 % 200));
-    assert_eq!(of(&["--as-root"]), Some(0));
 }
 
 #[test]

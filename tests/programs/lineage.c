@@ -3,7 +3,10 @@
  * not seen from the first allocation on is missed. */
 #include "protocol.h"
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 extern char **environ;
@@ -98,13 +101,83 @@ static void exec_by_thread(char *self)
     pthread_join(thread, NULL);
 }
 
+NOINLINE static void left_behind_holds(void)
+{
+    HOLD(8, 88);
+}
+
+/* A child in its parent's memory waits behind the gate; the parent executes a program meanwhile, which
+ * opens it. */
+static int gate[2], reached[2];
+static char *self_path;
+
+static void await_gate(void)
+{
+    char byte = 0;
+    if (write(reached[1], &byte, 1) != 1 || read(gate[0], &byte, 1) != 1)
+        _exit(97);
+}
+
+static void *vfork_and_wait(void *unused)
+{
+    if (vfork() == 0) {
+        await_gate();
+        execl(self_path, self_path, "left-behind", (char *)NULL);
+        _exit(96);
+    }
+    return unused;
+}
+
+static int fork_behind_gate(void *unused)
+{
+    (void)unused;
+    await_gate();
+    /* Not the C library's: it would look after threads that are gone. */
+    if (syscall(SYS_fork) == 0) {
+        left_behind_holds();
+        wait_line();
+    }
+    _exit(0);
+}
+
+static void exec_past(int by_clone)
+{
+    static char stack[256 * 1024] __attribute__((aligned(16)));
+    char descriptor[16], byte;
+    if (pipe(gate) != 0 || pipe(reached) != 0)
+        _exit(95);
+    if (by_clone) {
+        clone(fork_behind_gate, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL);
+    } else {
+        pthread_t thread;
+        pthread_create(&thread, NULL, vfork_and_wait, NULL);
+    }
+    if (read(reached[0], &byte, 1) != 1)
+        _exit(94);
+    snprintf(descriptor, sizeof descriptor, "%d", gate[1]);
+    execl(self_path, self_path, "open-gate", descriptor, (char *)NULL);
+}
+
 int main(int count, char **arguments)
 {
+    self_path = arguments[0];
     const char *what = count > 1 ? arguments[1] : "";
     if (strcmp(what, "next") == 0) {
         next_program_holds();
         if (wait_line())
             late_holds();
+        wait_line();
+        return 4;
+    }
+    if (strcmp(what, "left-behind") == 0) {
+        left_behind_holds();
+        wait_line();
+        return 3;
+    }
+    if (strcmp(what, "open-gate") == 0) {
+        next_program_holds();
+        if (write(atoi(arguments[2]), "", 1) != 1)
+            return 93;
         wait_line();
         return 4;
     }
@@ -122,6 +195,8 @@ int main(int count, char **arguments)
         execl(arguments[0], arguments[0], "next", (char *)NULL);
     if (strcmp(what, "exec-other") == 0)
         execl(arguments[2], arguments[2], "next", (char *)NULL);
+    if (strcmp(what, "exec-past-vfork") == 0 || strcmp(what, "exec-past-clone") == 0)
+        exec_past(strcmp(what, "exec-past-clone") == 0);
     if (strcmp(what, "exec-by-thread") == 0)
         exec_by_thread(arguments[0]);
     if (getenv("LINEAGE_CONSTRUCTOR") == NULL) {

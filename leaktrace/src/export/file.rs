@@ -51,6 +51,21 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     written.map_err(|source| failure(path, source))
 }
 
+/// Opens a file that is written piece by piece: a new one in the place of an old one, under the same
+/// rules as [`replace`]. Of a special file, writes wait for its reader.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn begin(path: &Path) -> Result<File, FileError> {
+    let begun = match place(path) {
+        Ok(Place::Regular { directory, old }) => begin_regular(path, &directory, old.as_ref()),
+        Ok(Place::Special) => begin_special(path),
+        Err(error) => Err(error),
+    };
+    begun.map_err(|source| failure(path, source))
+}
+
 /// Whether [`replace`] can be expected to work, found out without changing the file.
 ///
 /// # Errors
@@ -175,18 +190,36 @@ fn invoking_user(variable: impl Fn(&str) -> Option<String>) -> Option<(u32, u32)
     Some((id("SUDO_UID")?, id("SUDO_GID")?))
 }
 
-/// Writes to what is there. Appends, because /dev/stdout may be a regular file that has reports
-/// in it already. Never waits for a reader for long: meanwhile nobody would read the kernel's
-/// maps, nor hear Ctrl-C.
-fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::options()
+fn begin_regular(path: &Path, directory: &Path, old: Option<&fs::Metadata>) -> io::Result<File> {
+    let new = temporary(path, directory)?;
+    give_to_owner(new.as_file(), old)?;
+    new.persist(path).map_err(|error| error.error)
+}
+
+fn begin_special(path: &Path) -> io::Result<File> {
+    let file = open_special(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)? - rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::fcntl_setfl(&file, flags)?;
+    Ok(file)
+}
+
+/// Does not wait for a reader.
+fn open_special(path: &Path) -> io::Result<File> {
+    File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
             Some(libc::ENXIO) => io::Error::new(ErrorKind::BrokenPipe, "nobody reads from it"),
             _ => error,
-        })?;
+        })
+}
+
+/// Writes to what is there. Appends, because /dev/stdout may be a regular file that has reports
+/// in it already. Never waits for a reader for long: meanwhile nobody would read the kernel's
+/// maps, nor hear Ctrl-C.
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = open_special(path)?;
     let mut rest = bytes;
     while !rest.is_empty() {
         match file.write(rest) {

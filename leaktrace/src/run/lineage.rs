@@ -1,5 +1,7 @@
 //! Children and epochs: what a fork or an exec under trace makes of a traced process.
 
+mod origin;
+
 use std::time::{Duration, Instant};
 
 use super::traced::{Traced, hazard};
@@ -8,6 +10,7 @@ use crate::report::NewTarget;
 use crate::session::{ExitStatus, NewProcess, Session};
 use crate::symbolize::ElfNaming;
 use crate::target::{FileId, Process};
+pub(super) use origin::{Origin, origin};
 
 /// Time between two looks at a program whose libraries are being loaded.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -48,10 +51,20 @@ impl Traced {
         traced
     }
 
+    /// A child of a program that this process ran before. Its code is looked for: nothing of what was
+    /// known of that program is left.
+    pub(super) fn left_behind(&self, child: NewProcess) -> Self {
+        let mut traced = self.spawned(child);
+        traced.allocators_before.clone_from(&self.allocators_before);
+        traced
+    }
+
     /// The same process with the program that it runs now.
     pub(super) fn executed(&self, next: NewProcess) -> Self {
         let mut traced = self.relative(self.pid);
         traced.index = next.index;
+        traced.former.clone_from(&self.former);
+        traced.former.push(self.index);
         traced.parent = self.parent;
         traced.epoch = self.epoch + 1;
         traced.allocators_before = self.allocators();
@@ -84,7 +97,7 @@ impl Traced {
         let Some(since) = self.waiting_since else {
             return Ok(None);
         };
-        let event = if self.epoch > 1 { "exec" } else { "fork" };
+        let event = self.event();
         let Some(now) = self.mappings_now() else {
             // It has ended, or cannot be looked at.
             self.warn_if_still_loading();
@@ -132,6 +145,11 @@ impl Traced {
             );
         }
         Ok(Some(self.announcement(event)))
+    }
+
+    /// What made it a target: an exec, or a fork.
+    pub(super) const fn event(&self) -> &'static str {
+        if self.epoch > 1 { "exec" } else { "fork" }
     }
 
     /// The objects that allocate in it.

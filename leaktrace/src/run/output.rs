@@ -1,8 +1,8 @@
-//! Where lines, messages and files go. Reports go to standard output, flushed line by line, without
-//! waiting for whoever reads it; messages go to standard error.
+//! Where lines, messages and files go. Reports go to standard output or the file that was named for
+//! them, flushed line by line, without waiting for whoever reads it; messages go to standard error.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,10 +15,10 @@ use crate::export::sanitize::plain;
 use crate::export::{file, flamegraph, folded, json, messages, text};
 use crate::report::{End, Line, NewTarget, Report, Start};
 
-/// Who reads standard output is told to go on when the last lines have waited so long.
+/// Who reads the reports is told to go on when the last lines have waited so long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Standard output, standard error and the export files of a session.
+/// Reports, messages and the export files of a session.
 pub(super) struct Output {
     format: Format,
     style: text::Style,
@@ -27,6 +27,8 @@ pub(super) struct Output {
     folded: Option<PathBuf>,
     file_failure: Option<String>,
     written: Written,
+    /// Where reports go, as messages call it.
+    destination: String,
     /// Reports that were left out because nobody read the ones before.
     left_out: u64,
 }
@@ -42,8 +44,9 @@ impl Output {
             // Its text says all; its source would be said twice.
             file::check_writable(path).map_err(|error| anyhow::anyhow!("{error}"))?;
         }
-        let colour = io::stdout().is_terminal()
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let (written, destination, is_terminal) = reports(args.output.as_deref())?;
+        let colour =
+            is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Ok(Self {
             format: args.format,
             style: text::Style { colour },
@@ -51,7 +54,8 @@ impl Output {
             flamegraph: args.flamegraph.clone(),
             folded: args.folded.clone(),
             file_failure: None,
-            written: Written::to_standard_output()?,
+            written,
+            destination,
             left_out: 0,
         })
     }
@@ -60,7 +64,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written.
+    /// When the reports cannot be written.
     pub(super) fn start(&mut self, start: &Start, args: &TraceArgs) -> anyhow::Result<()> {
         self.say(&messages::start(start));
         if args.verbose > 0 {
@@ -73,7 +77,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written.
+    /// When the reports cannot be written.
     pub(super) fn new_target(&mut self, new: NewTarget) -> anyhow::Result<()> {
         self.say(&messages::new_target(&new));
         self.line(&Line::Target(new))
@@ -83,7 +87,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written.
+    /// When the reports cannot be written.
     pub(super) fn line(&mut self, line: &Line) -> anyhow::Result<()> {
         let mut text = Vec::new();
         match (self.format, line) {
@@ -97,10 +101,13 @@ impl Output {
         let taken = self
             .written
             .send(text, can_be_left_out)
-            .context("failed to write to standard output")?;
+            .with_context(|| format!("failed to write to {}", self.destination))?;
         if taken == Taken::LeftOut {
             if self.left_out == 0 {
-                self.say("leaktrace: standard output is not read: reports are left out\n");
+                self.say(&format!(
+                    "leaktrace: {} is not read: reports are left out\n",
+                    self.destination
+                ));
             }
             self.left_out += 1;
         }
@@ -114,25 +121,25 @@ impl Output {
     /// When not all could be written.
     pub(super) async fn written(&mut self, signals: &mut Signals) -> anyhow::Result<()> {
         if self.left_out > 0 {
-            let left_out = self.left_out;
             self.say(&format!(
-                "leaktrace: {left_out} reports were left out, because standard output was not read\n"
+                "leaktrace: {} reports were left out, because {} was not read\n",
+                self.left_out, self.destination
             ));
         }
+        let destination = self.destination.clone();
+        let failed = || format!("failed to write to {destination}");
         tokio::select! {
-            written = self.written.all() => {
-                return written.context("failed to write to standard output");
-            }
+            written = self.written.all() => return written.with_context(failed),
             () = sleep(PATIENCE) => {}
         }
-        self.say(
-            "leaktrace: the last lines wait for the reader of standard output; \
+        self.say(&format!(
+            "leaktrace: the last lines wait for the reader of {destination}; \
              Ctrl-C gives them up\n",
-        );
+        ));
         tokio::select! {
-            written = self.written.all() => written.context("failed to write to standard output"),
+            written = self.written.all() => written.with_context(failed),
             _ = signals.next() => anyhow::bail!(
-                "standard output was not read: the last lines of it are lost"
+                "{destination} was not read: the last lines of it are lost"
             ),
         }
     }
@@ -141,7 +148,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// When standard output cannot be written, or an export file could not be at last.
+    /// When the reports cannot be written, or an export file could not be at last.
     pub(super) fn end(&mut self, end: &End) -> anyhow::Result<()> {
         self.say(&messages::end(end));
         self.line(&Line::End(end.clone()))?;
@@ -191,4 +198,21 @@ impl Output {
             let _ = io::stderr().write_all(lines.collect::<String>().as_bytes());
         }
     }
+}
+
+/// Where reports go: its name, and whether it is a terminal.
+fn reports(path: Option<&Path>) -> anyhow::Result<(Written, String, bool)> {
+    let Some(path) = path else {
+        let name = "standard output".to_owned();
+        return Ok((
+            Written::to_standard_output()?,
+            name,
+            io::stdout().is_terminal(),
+        ));
+    };
+    // Its text says all; its source would be said twice.
+    let file = file::begin(path).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let is_terminal = file.is_terminal();
+    let written = Written::to(file).context("failed to set the output of reports up")?;
+    Ok((written, path.display().to_string(), is_terminal))
 }

@@ -31,6 +31,8 @@ pub(super) struct Traced {
     /// Absent when it had ended before it could be looked at.
     pub(super) process: Option<Process>,
     pub(super) index: u16,
+    /// Places in the session's table of the programs that it ran before.
+    pub(super) former: Vec<u16>,
     /// Process that it was forked from under trace.
     pub(super) parent: Option<u32>,
     /// 1 for the program that it ran when the session began (or that its parent ran), one more
@@ -146,6 +148,7 @@ impl Traced {
             jit: JitNames::of(process.as_ref()),
             process,
             index: 0,
+            former: Vec::new(),
             parent: None,
             epoch: 1,
             objects: Vec::new(),

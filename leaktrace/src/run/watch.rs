@@ -4,16 +4,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::Signal;
-use tokio::signal::unix::SignalKind;
 use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 use super::command::Launched;
 use super::exits::{Exits, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
-use super::lineage::LOOK_AGAIN;
+use super::lineage::{LOOK_AGAIN, Origin, origin};
 use super::output::Output;
-use super::signals::Signals;
+use super::signals::{Caught, Signals};
 use super::traced::Traced;
 use crate::analysis::Order;
 use crate::cli::{Sort, TraceArgs};
@@ -39,7 +37,7 @@ pub(super) struct Watch<'a> {
     naming: ElfNaming,
     exits: Exits,
     command: Option<Launched>,
-    last_signal: Option<(SignalKind, Instant)>,
+    last_signal: Option<(i32, Instant)>,
     seq: u64,
     started: Instant,
     /// Time from the start to the last reading.
@@ -117,7 +115,7 @@ impl<'a> Watch<'a> {
         loop {
             tokio::select! {
                 biased;
-                kind = signals.next() => if self.signalled(kind) {
+                caught = signals.next() => if self.signalled(caught?) {
                     return Ok(EndReason::Interrupted);
                 },
                 ready = events.readable() => {
@@ -146,20 +144,16 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether the signal ends the session; with a command it goes to the command first.
-    fn signalled(&mut self, kind: SignalKind) -> bool {
+    fn signalled(&mut self, caught: Caught) -> bool {
         let Some(command) = &self.command else {
             return true;
         };
-        let before = self.last_signal.replace((kind, Instant::now()));
-        let ends = [
-            SignalKind::interrupt(),
-            SignalKind::terminate(),
-            SignalKind::hangup(),
-        ];
-        let insists = ends.contains(&kind)
-            && before.is_some_and(|(last, at)| last == kind && at.elapsed() < INSISTS_WITHIN);
-        if !insists && let Some(signal) = Signal::from_named_raw(kind.as_raw_value()) {
-            command.pass(signal);
+        let before = self.last_signal.replace((caught.number, Instant::now()));
+        let again =
+            before.is_some_and(|(last, at)| last == caught.number && at.elapsed() < INSISTS_WITHIN);
+        let insists = caught.ends() && again;
+        if !insists {
+            command.pass(caught);
         }
         insists
     }
@@ -182,29 +176,35 @@ impl<'a> Watch<'a> {
                 | ProcessOrigin::ForkAndExec(index)
                 | ProcessOrigin::Exec(index) => index,
             };
-            let Some(place) = self.targets.iter().position(|known| known.index == from) else {
-                log::warn!(
-                    "process {} comes from a process that is not known",
-                    new.tgid
-                );
-                continue;
-            };
-            match new.origin {
-                ProcessOrigin::Exec(_) => self.next_epoch(place, new, session, output)?,
-                ProcessOrigin::Fork(_) => {
+            let known = self.targets.iter();
+            let known = known.map(|target| (target.index, target.former.as_slice()));
+            let child = match (origin(from, known), new.origin) {
+                (Some(Origin::Present(place)), ProcessOrigin::Exec(_)) => {
+                    self.next_epoch(place, new, session, output)?;
+                    continue;
+                }
+                (Some(Origin::Present(place)), ProcessOrigin::Fork(_)) => {
                     let child = self.targets[place].forked(new);
                     output.new_target(child.announcement("fork"))?;
-                    // Its parent has waited for it before it could be opened.
-                    if child.pidfd().is_none() && session.exit_status(child.index).is_some() {
-                        gone.push(child.pid());
-                    }
-                    self.add(child)?;
+                    child
                 }
-                ProcessOrigin::ForkAndExec(_) => {
-                    let child = self.targets[place].spawned(new);
-                    self.add(child)?;
+                (Some(Origin::Present(place)), ProcessOrigin::ForkAndExec(_)) => {
+                    self.targets[place].spawned(new)
                 }
+                (Some(Origin::Former(place)), _) => self.targets[place].left_behind(new),
+                (None, _) => {
+                    log::warn!(
+                        "process {} comes from a process that is not known",
+                        new.tgid
+                    );
+                    continue;
+                }
+            };
+            // Its parent has waited for it before it could be opened.
+            if child.pidfd().is_none() && session.exit_status(child.index).is_some() {
+                gone.push(child.pid());
             }
+            self.add(child)?;
         }
         for pid in gone {
             self.ended(pid, session, output)?;
@@ -285,7 +285,16 @@ impl<'a> Watch<'a> {
         }
         let elapsed = self.started.elapsed();
         let present = |target: &&Traced| target.pid() == pid && !target.reported;
-        for target in self.targets.iter().filter(present) {
+        for target in &mut self.targets {
+            if !present(&&*target) {
+                continue;
+            }
+            // It ended before its libraries were looked at.
+            if target.waiting_since.is_some() {
+                target.warn_if_still_loading();
+                target.waiting_since = None;
+                output.new_target(target.announcement(target.event()))?;
+            }
             output.new_target(target.obituary(session))?;
         }
         for target in &mut self.targets {
@@ -320,6 +329,9 @@ impl<'a> Watch<'a> {
         let gone = |target: &mut Traced| target.reported && released.contains(&target.index);
         for target in self.targets.extract_if(.., gone) {
             self.leak_found |= target.is_leaking();
+        }
+        for target in &mut self.targets {
+            target.former.retain(|place| !released.contains(place));
         }
     }
 

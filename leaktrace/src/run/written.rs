@@ -1,4 +1,4 @@
-//! Standard output that is not waited for: a thread writes, so that a reader who has stopped (a
+//! Output that is not waited for: a thread writes, so that a reader who has stopped (a
 //! pager, a terminal on hold) stops neither the counting nor Ctrl-C. Knows nothing of what it writes.
 
 use std::fs::File;
@@ -55,7 +55,12 @@ impl Written {
             .context("failed to set standard output up")
     }
 
-    fn to(mut file: impl Write + Send + 'static) -> io::Result<Self> {
+    /// Writes to a file that is open.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no room for another thread.
+    pub(super) fn to(mut file: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, texts) = mpsc::channel::<Vec<u8>>();
         let (over, done) = oneshot::channel();
         let shared = Arc::new(Shared::default());
