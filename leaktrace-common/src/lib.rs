@@ -6,6 +6,7 @@
 
 #![no_std]
 
+pub mod arch;
 pub mod birth;
 pub mod call;
 pub mod event;

@@ -4,6 +4,9 @@
 /// [`crate::stack::StackRecord`] is exactly 1 KiB.
 pub const MAX_FRAMES: usize = 126;
 
+/// Frames of a stack on a kernel without bpf_loop.
+pub const MAX_FRAMES_WITHOUT_LOOP: usize = 64;
+
 /// Executable mappings of one process that the stack walk knows.
 pub const MAX_MAPPINGS: usize = 1024;
 
@@ -39,8 +42,8 @@ pub const MEMOS: u32 = 1024;
 /// Kept walks that are looked at for a stack.
 pub const MEMO_TRIES: u32 = 4;
 
-/// Size of a page on x86-64.
-pub const PAGE_BYTES: u64 = 4096;
+/// Size of a page.
+pub const PAGE_BYTES: u64 = crate::arch::PAGE_BYTES;
 
 /// How far below the remembered stack pointer a nested call of an allocation function can run.
 /// An entry further down runs on another stack (signal stack, coroutine), so it is not nested.

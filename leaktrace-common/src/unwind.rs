@@ -9,7 +9,6 @@ mod memo;
 mod row;
 mod step;
 mod unfinished;
-mod x86_64;
 
 pub use block::{BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, CHUNK_ROWS, Chunk, find};
 pub use memo::{Beginning, GROUP_WORDS, Memo, REACH_WORDS, TRAIL_WORDS, Trail};

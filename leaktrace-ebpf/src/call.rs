@@ -9,9 +9,9 @@ use aya_ebpf::programs::RetProbeContext;
 use leaktrace_common::call::{Call, NO_ARGUMENT, Width, note_index};
 
 use crate::maps::{CONTROL, PROBE_HITS};
-use crate::process;
+use crate::{process, registers};
 
-/// Registers of a System V x86-64 function at its entry.
+/// What the registers hold at the entry of a function.
 #[derive(Clone, Copy)]
 pub struct Entry {
     /// Attach cookie, see [`Call`].
@@ -29,23 +29,14 @@ impl Entry {
     /// Reads the registers of a probe's context.
     #[inline(always)]
     pub fn read(regs: *mut pt_regs) -> Self {
-        // Each register is loaded on its own: a load through a computed context address is
-        // refused by the verifier on every kernel.
         // SAFETY: the context of a uprobe program is its register set.
         unsafe {
             Self {
                 cookie: bpf_get_attach_cookie(regs.cast::<c_void>()),
-                stack_pointer: core::ptr::read_volatile(&raw const (*regs).rsp),
-                instruction_pointer: core::ptr::read_volatile(&raw const (*regs).rip),
-                frame_pointer: core::ptr::read_volatile(&raw const (*regs).rbp),
-                arguments: [
-                    core::ptr::read_volatile(&raw const (*regs).rdi),
-                    core::ptr::read_volatile(&raw const (*regs).rsi),
-                    core::ptr::read_volatile(&raw const (*regs).rdx),
-                    core::ptr::read_volatile(&raw const (*regs).rcx),
-                    core::ptr::read_volatile(&raw const (*regs).r8),
-                    core::ptr::read_volatile(&raw const (*regs).r9),
-                ],
+                stack_pointer: registers::stack_pointer(regs),
+                instruction_pointer: registers::instruction_pointer(regs),
+                frame_pointer: registers::frame_pointer(regs),
+                arguments: registers::arguments(regs),
             }
         }
     }
@@ -57,17 +48,10 @@ impl Entry {
         unsafe {
             Self {
                 cookie: call.to_cookie(),
-                stack_pointer: core::ptr::read_volatile(&raw const (*regs).rsp),
-                instruction_pointer: core::ptr::read_volatile(&raw const (*regs).rip),
-                frame_pointer: core::ptr::read_volatile(&raw const (*regs).rbp),
-                arguments: [
-                    core::ptr::read_volatile(&raw const (*regs).rdi),
-                    core::ptr::read_volatile(&raw const (*regs).rsi),
-                    core::ptr::read_volatile(&raw const (*regs).rdx),
-                    core::ptr::read_volatile(&raw const (*regs).r10),
-                    core::ptr::read_volatile(&raw const (*regs).r8),
-                    core::ptr::read_volatile(&raw const (*regs).r9),
-                ],
+                stack_pointer: registers::stack_pointer(regs),
+                instruction_pointer: registers::instruction_pointer(regs),
+                frame_pointer: registers::frame_pointer(regs),
+                arguments: registers::syscall_arguments(regs),
             }
         }
     }

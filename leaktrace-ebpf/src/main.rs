@@ -26,6 +26,7 @@ mod maps;
 mod nesting;
 mod pending;
 mod process;
+mod registers;
 mod reuse;
 mod scratch;
 mod site;

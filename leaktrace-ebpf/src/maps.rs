@@ -40,6 +40,10 @@ pub static FOLLOW_FORKS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static EH_FRAME: Global<u32> = Global::new(1);
 
+/// Whether the kernel has bpf_loop (Linux 5.17). Without it, stacks are walked by frame pointers.
+#[unsafe(no_mangle)]
+pub static HAS_LOOP: Global<u32> = Global::new(1);
+
 /// Always 0, which the compiler does not know, see [`crate::kernel_stack`].
 #[unsafe(no_mangle)]
 pub static NEVER: Global<u32> = Global::new(0);

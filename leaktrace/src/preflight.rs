@@ -2,12 +2,14 @@
 //! [`Facts`] into [`Requirement`]s; changes nothing on the machine.
 
 mod facts;
+mod helpers;
 mod kernel;
 mod requirements;
 
 use std::fmt::Write as _;
 
 pub use facts::{BpfSupport, Facts, Lockdown};
+pub use helpers::Helpers;
 pub use kernel::{KernelVersion, uretprobe_hazard};
 
 /// Everything that tracing needs, with its state on this machine.
@@ -68,6 +70,13 @@ impl Preflight {
     /// Whether tracing can work at all.
     pub fn can_trace(&self) -> bool {
         self.first_missing().is_none()
+    }
+
+    /// Whether the kernel has what the walk by .eh_frame needs.
+    pub fn has_loop(&self) -> bool {
+        self.requirements.iter().any(|requirement| {
+            requirement.name == requirements::WHOLE_STACKS && requirement.state == State::Ok
+        })
     }
 
     /// The one line for a user who wants to trace and cannot; absent when tracing can work.

@@ -63,9 +63,11 @@ pub fn trace(args: &TraceArgs) -> anyhow::Result<Outcome> {
 }
 
 async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
-    if let Some(reason) = Preflight::check().error_for_tracing() {
+    let preflight = Preflight::check();
+    if let Some(reason) = preflight.error_for_tracing() {
         anyhow::bail!("{reason}");
     }
+    let eh_frame = walks_by_eh_frame(args.stacks, preflight.has_loop())?;
     let mut output = Output::open(args)?;
     let mut command = match args.command.as_slice() {
         [] => None,
@@ -88,7 +90,8 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         command.is_some(),
         &mut naming,
     )?;
-    let mut session = Session::load(&session_config(args)).context("cannot trace")?;
+    let mut session = Session::load(&session_config(args, eh_frame, preflight.has_loop()))
+        .context("cannot trace")?;
     for target in &mut targets {
         target.syscalls_wanted = args.mmap_syscalls;
         target.attach(&mut session)?;
@@ -159,7 +162,26 @@ fn start_line(targets: &[Traced], session: &Session) -> crate::report::Start {
     }
 }
 
-fn session_config(args: &TraceArgs) -> Config {
+/// How stacks are walked: as the user wants, else as well as the kernel allows.
+fn walks_by_eh_frame(wanted: Stacks, has_loop: bool) -> anyhow::Result<bool> {
+    match (wanted, has_loop) {
+        (Stacks::FramePointer, _) => Ok(false),
+        (_, true) => Ok(true),
+        (Stacks::Auto, false) => {
+            log::warn!(
+                "this kernel lacks bpf_loop (Linux 5.17), so stacks follow frame pointers: of code that \
+                 was built without them only the direct caller is seen"
+            );
+            Ok(false)
+        }
+        (Stacks::EhFrame, false) => anyhow::bail!(
+            "cannot unwind by .eh_frame: this kernel lacks bpf_loop; update it to Linux 5.17 or \
+             later, or leave --stacks out"
+        ),
+    }
+}
+
+fn session_config(args: &TraceArgs, eh_frame: bool, has_loop: bool) -> Config {
     Config {
         sizes: Sizes {
             live: args.max_live,
@@ -169,7 +191,8 @@ fn session_config(args: &TraceArgs) -> Config {
         },
         min_size_bytes: args.min_size,
         max_size_bytes: args.max_size.unwrap_or(u64::MAX),
-        eh_frame: args.stacks != Stacks::FramePointer,
+        eh_frame,
+        has_loop,
         follow_forks: args.follow_forks,
         debug: args.verbose >= 2,
     }

@@ -135,6 +135,38 @@ fn frame_pointers_alone_do_for_code_that_keeps_them() {
 }
 
 #[test]
+fn a_kernel_without_bpf_loop_gets_stacks_by_frame_pointers_and_says_so() {
+    let mut target = leaktrace_tests::Target::start(&Program::c("chain.c"), &[]);
+    let mut command = leaktrace_tests::leaktrace();
+    command.env("LEAKTRACE_KERNEL_LACKS", "bpf_loop").args([
+        "--format",
+        "json",
+        "--top",
+        "0",
+        "--pid",
+        &target.pid().to_string(),
+    ]);
+    let tracer = leaktrace_tests::Tracer::start(&mut command);
+    let truth = target.work();
+    let session = tracer.stop();
+    target.end();
+    assert_eq!(session.start["stacks"], "frame-pointer");
+    assert!(
+        session.errors.contains("lacks bpf_loop"),
+        "{}",
+        session.errors
+    );
+    let report = session.final_report();
+    for (functions, addresses) in truth.stacks() {
+        let site = site_of(report, &functions[0]);
+        let seen: Vec<_> = site.frames().iter().map(Frame::address).collect();
+        assert_eq!(seen[1..functions.len()], addresses[1..functions.len()]);
+    }
+    let refused = leaktrace_tests::run_to_end(command.args(["--stacks", "eh-frame"]));
+    leaktrace_tests::assert_refused(&refused, &["lacks bpf_loop", "5.17"]);
+}
+
+#[test]
 fn functions_of_rust_have_readable_names() {
     let traced = trace(&Program::rust("depot.rs"), &[]);
     assert_eq!(

@@ -1,9 +1,9 @@
 //! From a frame to its caller: arithmetic over a row, registers and words of the stack.
 
 use super::row::{RareBase, RareRule, Row, RowKind};
-use super::x86_64::{
+use crate::arch::{
     PLT_ENTRY_MASK, RETURN_ADDRESS_BELOW_CFA, SIGNAL_FRAME_POINTER, SIGNAL_PROGRAM_COUNTER,
-    SIGNAL_STACK_POINTER, WORD_BYTES,
+    SIGNAL_STACK_POINTER, WORD_BYTES, return_address,
 };
 use crate::limits::MAX_STACK_SPAN_BYTES;
 use crate::stack::StackEnd;
@@ -108,6 +108,7 @@ pub fn step_by_frame_pointer<M: StackMemory>(
     let Some(pc) = memory.word(at.fp + WORD_BYTES) else {
         return Err(StackEnd::Unreadable);
     };
+    let pc = return_address(pc);
     if pc == 0 {
         return Err(StackEnd::Complete);
     }
@@ -134,6 +135,7 @@ fn caller<M: StackMemory>(
     let Some(pc) = memory.word(cfa - RETURN_ADDRESS_BELOW_CFA) else {
         return Err(StackEnd::Unreadable);
     };
+    let pc = return_address(pc);
     if pc == 0 {
         return Err(StackEnd::Complete);
     }

@@ -3,12 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
-use leaktrace_common::limits::{MAX_BRIDGE_CHAIN, MAX_FRAMES, MAX_STACK_SPAN_BYTES};
+use leaktrace_common::limits::{
+    MAX_BRIDGE_CHAIN, MAX_FRAMES, MAX_FRAMES_WITHOUT_LOOP, MAX_STACK_SPAN_BYTES,
+};
 use leaktrace_common::stack::{BridgeKey, StackEnd};
 
 use super::window::{pair, word};
 use super::{CONTINUE, STOP, enter_mapping, push};
-use crate::maps::{BRIDGES, PROCESSES};
+use crate::maps::{BRIDGES, HAS_LOOP, PROCESSES};
 use crate::process;
 use crate::scratch::Scratch;
 
@@ -79,6 +81,9 @@ fn cross(walk: &mut Scratch, process: u32, address: u64) -> Option<u64> {
 /// a plain loop of 32 frames costs it 64,000 instructions.
 #[inline(always)]
 fn follow(area: *mut Scratch) {
+    if HAS_LOOP.load() == 0 {
+        return follow_some(area);
+    }
     let mut context = area;
     // SAFETY: the callback gets the address of `context`, which outlives the call.
     unsafe {
@@ -89,6 +94,22 @@ fn follow(area: *mut Scratch) {
             0,
         );
     }
+}
+
+/// The same on kernels without bpf_loop: fewer frames, because the verifier looks at each of them.
+#[inline(always)]
+fn follow_some(area: *mut Scratch) {
+    // SAFETY: the pointer is a live map value that this walk has taken.
+    let walk = unsafe { &mut *area };
+    let mut frame = 0;
+    while frame < MAX_FRAMES_WITHOUT_LOOP {
+        if let Some(end) = next_frame(walk) {
+            walk.record.end = end as u8;
+            return;
+        }
+        frame += 1;
+    }
+    walk.record.end = StackEnd::TooDeep as u8;
 }
 
 unsafe extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {

@@ -1,9 +1,11 @@
 //! What there is to know of this machine and of leaktrace's own privileges. Reads files under /proc
-//! and /sys and creates one BPF map that it closes at once; judges nothing.
+//! and /sys and creates a BPF map that it closes at once; judges nothing.
 
 use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
+
+use super::helpers::Helpers;
 
 /// What there is to know of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Facts {
     pub capabilities: u64,
     /// What the bpf() system call answers.
     pub bpf: BpfSupport,
+    /// What it offers to programs.
+    pub helpers: Helpers,
     /// The kernel describes its types (BTF).
     pub has_btf: bool,
     /// The kernel has uprobes.
@@ -61,6 +65,7 @@ impl Facts {
             machine: system.machine().to_string_lossy().into_owned(),
             capabilities: parse_capabilities(&status).unwrap_or(0),
             bpf: probe_bpf(),
+            helpers: Helpers::collect(),
             has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             has_uprobes: Path::new("/sys/bus/event_source/devices/uprobe").exists(),
             lockdown: parse_lockdown(&lockdown),

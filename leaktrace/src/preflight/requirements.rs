@@ -1,11 +1,17 @@
 //! What tracing needs, judged by the facts. Pure: [`Facts`] in, [`Requirement`]s out.
 
+use leaktrace_common::arch;
+
 use super::facts::{BpfSupport, Facts, Lockdown};
 use super::kernel::{KernelVersion, breaks_shadow_stacks, kills_under_seccomp};
 use super::{Requirement, State};
 
-/// bpf_loop, which bounds the stack walk for the verifier.
-const MIN_KERNEL: KernelVersion = KernelVersion::new(5, 17, 0);
+/// By them a probe tells what it stands on.
+const ATTACH_COOKIE: KernelVersion = KernelVersion::new(5, 15, 0);
+/// It bounds the walk by .eh_frame for the verifier.
+const BPF_LOOP: KernelVersion = KernelVersion::new(5, 17, 0);
+/// The requirement that decides how stacks are walked.
+pub(super) const WHOLE_STACKS: &str = "whole stacks";
 /// uprobe_multi is there from 6.6, and filters by process rather than by thread from 6.10.
 const UPROBE_MULTI: KernelVersion = KernelVersion::new(6, 10, 0);
 /// BPF memory is accounted to the memory cgroup instead of the limit of locked memory.
@@ -25,6 +31,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Requirement> {
         kernel_release(facts, kernel),
         privilege(facts),
         bpf(facts),
+        whole_stacks(facts, kernel),
         uprobes(facts),
         lockdown(facts),
         btf(facts),
@@ -74,11 +81,14 @@ fn has_or_admin(facts: &Facts, capability: u32) -> bool {
 fn architecture(facts: &Facts) -> Requirement {
     let name = "architecture";
     match facts.machine.as_str() {
-        "x86_64" => ok(name, "x86-64"),
+        arch::MACHINE => ok(name, arch::NAME),
         other => missing(
             name,
-            format!("this machine is {other}, and only x86-64 is supported"),
-            "run leaktrace on an x86-64 machine",
+            format!(
+                "this machine is {other}, and only {} is supported",
+                arch::NAME
+            ),
+            &format!("run leaktrace on a machine that is {}", arch::NAME),
         ),
     }
 }
@@ -86,20 +96,37 @@ fn architecture(facts: &Facts) -> Requirement {
 fn kernel_release(facts: &Facts, kernel: Option<KernelVersion>) -> Requirement {
     let name = "kernel";
     let release = &facts.release;
-    match kernel {
-        Some(kernel) if kernel >= MIN_KERNEL => ok(
+    let by_version = kernel.map(|kernel| kernel >= ATTACH_COOKIE);
+    match facts.helpers.attach_cookie.or(by_version) {
+        Some(true) => ok(
             name,
-            format!("{release}: has the ring buffer (5.8), attach cookies (5.15), bpf_loop (5.17)"),
+            format!("{release}: has the ring buffer (5.8) and attach cookies (5.15)"),
         ),
-        Some(_) => missing(
+        Some(false) => missing(
             name,
-            format!("kernel {release} is older than 5.17 and lacks bpf_loop"),
-            "update the kernel to 5.17 or later",
+            format!("kernel {release} lacks attach cookies (bpf_get_attach_cookie, 5.15)"),
+            "update the kernel to 5.15 or later, better 5.17",
         ),
         None => degraded(
             name,
             format!("release {release:?} is no version number"),
-            "check that the kernel is 5.17 or later",
+            "check that the kernel is 5.15 or later",
+        ),
+    }
+}
+
+fn whole_stacks(facts: &Facts, kernel: Option<KernelVersion>) -> Requirement {
+    let by_version = kernel.is_none_or(|kernel| kernel >= BPF_LOOP);
+    match facts.helpers.bpf_loop.unwrap_or(by_version) {
+        true => ok(WHOLE_STACKS, "bpf_loop: stacks are unwound by .eh_frame"),
+        false => degraded(
+            WHOLE_STACKS,
+            format!(
+                "kernel {} lacks bpf_loop (5.17), so stacks follow frame pointers: of code that was \
+                 built without them only the direct caller is seen",
+                facts.release
+            ),
+            "update the kernel to 5.17 or later",
         ),
     }
 }

@@ -10,6 +10,10 @@ fn root() -> Facts {
         machine: "x86_64".to_owned(),
         capabilities: (1 << 41) - 1,
         bpf: BpfSupport::Works,
+        helpers: Helpers {
+            attach_cookie: Some(true),
+            bpf_loop: Some(true),
+        },
         has_btf: true,
         has_uprobes: true,
         lockdown: Lockdown::None,
@@ -101,9 +105,13 @@ fn what_cannot_be_helped_is_said_before_privileges() {
     let facts = Facts {
         capabilities: 0,
         release: "5.10.0-32-amd64".to_owned(),
+        helpers: Helpers {
+            attach_cookie: Some(false),
+            bpf_loop: Some(false),
+        },
         ..root()
     };
-    assert!(error(&facts).unwrap().contains("older than 5.17"));
+    assert!(error(&facts).unwrap().contains("lacks attach cookies"));
     let facts = Facts {
         machine: "aarch64".to_owned(),
         ..facts
@@ -146,6 +154,28 @@ fn older_kernels_trace_with_limits() {
         ..root()
     };
     assert_eq!(state(&hazard, "return probes"), State::Degraded);
+}
+
+#[test]
+fn without_bpf_loop_stacks_follow_frame_pointers() {
+    let lacks = |release: &str, bpf_loop| Facts {
+        release: release.to_owned(),
+        helpers: Helpers {
+            attach_cookie: Some(true),
+            bpf_loop,
+        },
+        ..root()
+    };
+    let has_loop = |facts: &Facts| {
+        assert_eq!(error(facts), None);
+        Preflight::from_facts(facts).has_loop()
+    };
+    assert!(!has_loop(&lacks("5.15.0-100-generic", Some(false))));
+    // What a distribution has brought to an older release counts, not the number.
+    assert!(has_loop(&lacks("5.14.0-503.el9.x86_64", Some(true))));
+    // A kernel that would not say is judged by its number.
+    assert!(!has_loop(&lacks("5.16.0", None)));
+    assert!(has_loop(&lacks("5.17.0", None)));
 }
 
 #[test]

@@ -176,6 +176,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
     let sizes = config.sizes;
     let site_entries = site_entries(sizes);
     let eh_frame = u32::from(config.eh_frame);
+    let has_loop = u32::from(config.has_loop);
     let log_level: u8 = if config.debug {
         log::Level::Debug as u8
     } else {
@@ -189,6 +190,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .override_global("FOLLOW_FORKS", &u32::from(config.follow_forks), true)
         .override_global("SITE_ENTRIES", &site_entries, true)
         .override_global("EH_FRAME", &eh_frame, true)
+        .override_global("HAS_LOOP", &has_loop, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("LIVE", sizes.live)
         .map_max_entries("STACKS", sizes.stacks)

@@ -64,6 +64,8 @@ pub struct Config {
     pub max_size_bytes: u64,
     /// Whether stacks are walked by .eh_frame rather than by frame pointers alone.
     pub eh_frame: bool,
+    /// Whether the kernel has bpf_loop, which `eh_frame` needs.
+    pub has_loop: bool,
     /// Whether children of the traced processes are traced too.
     pub follow_forks: bool,
     /// Whether the programs send debug messages.

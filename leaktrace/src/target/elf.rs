@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-use object::elf::{EM_X86_64, FileHeader64, ProgramHeader64, SectionHeader64};
+use leaktrace_common::arch;
+use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadCache};
 
@@ -27,7 +28,7 @@ pub(super) type Section = SectionHeader64<Endianness>;
 
 type Sections<'data, 'file> = SectionTable<'data, FileHeader64<Endianness>, &'data Pieces<'file>>;
 
-/// The header of an ELF file for x86-64.
+/// The header of an ELF file for this architecture.
 pub(super) struct Elf<'data, 'file> {
     header: &'data FileHeader64<Endianness>,
     pieces: &'data Pieces<'file>,
@@ -44,8 +45,8 @@ impl<'data, 'file> Elf<'data, 'file> {
     pub(super) fn parse(pieces: &'data Pieces<'file>) -> Result<Self, String> {
         let header = FileHeader64::<Endianness>::parse(pieces).map_err(text)?;
         let endian = header.endian().map_err(text)?;
-        if header.e_machine.get(endian) != EM_X86_64 {
-            return Err("it is not for x86-64".to_owned());
+        if header.e_machine.get(endian).0 != arch::ELF_MACHINE {
+            return Err(format!("it is not for {}", arch::NAME));
         }
         Ok(Self {
             header,

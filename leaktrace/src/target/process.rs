@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use leaktrace_common::arch::ELF_MACHINE;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -367,7 +368,6 @@ pub(super) fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 /// Looks at the class (byte 4) and the machine (bytes 18, 19) of the executable's ELF header: x32
 /// programs have the class of 32-bit ones.
 fn is_32_bit(pid: u32) -> Result<bool, TargetError> {
-    const EM_X86_64: [u8; 2] = [62, 0];
     let file =
         fs::File::open(format!("/proc/{pid}/exe")).map_err(|source| failure(pid, "exe", source))?;
     if !file
@@ -378,7 +378,9 @@ fn is_32_bit(pid: u32) -> Result<bool, TargetError> {
     }
     let mut header = [0u8; 20];
     let complete = (&file).read_exact(&mut header).is_ok();
-    Ok(complete && header.starts_with(b"\x7fELF") && (header[4] != 2 || header[18..] != EM_X86_64))
+    Ok(complete
+        && header.starts_with(b"\x7fELF")
+        && (header[4] != 2 || header[18..] != ELF_MACHINE.to_le_bytes()))
 }
 
 #[cfg(test)]

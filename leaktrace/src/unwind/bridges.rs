@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, RegisterRule, UnwindContext,
-    UnwindSection, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, Register, RegisterRule, UnwindContext,
+    UnwindSection,
 };
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use leaktrace_common::arch;
 use leaktrace_common::stack::Bridge;
 
 /// The operators that the Itanium C++ ABI names: new and new[], plain, nothrow, aligned, both.
@@ -70,13 +71,13 @@ pub fn bridges(functions: &[(u64, Vec<u8>)], section: (u64, &[u8])) -> Bridges {
 
 fn bridge(row: &gimli::UnwindTableRow<usize>) -> Option<Bridge> {
     let CfaRule::RegisterAndOffset {
-        register: X86_64::RSP,
+        register: Register(arch::STACK_POINTER),
         offset,
     } = *row.cfa()
     else {
         return None;
     };
-    let frame_pointer_below_cfa = match row.register(X86_64::RBP) {
+    let frame_pointer_below_cfa = match row.register(Register(arch::FRAME_POINTER)) {
         Some(RegisterRule::Offset(offset)) => u32::try_from(-offset).ok()?,
         None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => 0,
         Some(_) => return None,

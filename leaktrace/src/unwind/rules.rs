@@ -7,8 +7,9 @@ use std::ops::Range;
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, EhFrame, EhFrameOffset, EndianSlice,
     FrameDescriptionEntry, LittleEndian, Reader, Register, RegisterRule, UnwindContext,
-    UnwindExpression, UnwindSection, X86_64,
+    UnwindExpression, UnwindSection,
 };
+use leaktrace_common::arch;
 use leaktrace_common::unwind::{MAX_RARE_RULES, RareBase, RareRule, Row, RowKind};
 
 /// Functions may be padded by this much, at most; behind more, nothing is known.
@@ -17,6 +18,17 @@ const MAX_PADDING_BYTES: u64 = 15;
 /// More rows than the largest programs have by a factor of ten: a section that states more is
 /// hostile.
 const MAX_ROWS: usize = 50_000_000;
+
+/// The registers that a walk follows.
+const SP: Register = Register(arch::STACK_POINTER);
+const FP: Register = Register(arch::FRAME_POINTER);
+const RA: Register = Register(arch::RETURN_ADDRESS);
+
+/// Where a return address is stored, from the canonical frame address.
+const RETURN_ADDRESS_AT: i64 = -(arch::RETURN_ADDRESS_BELOW_CFA as i64);
+
+/// Where the stack pointer of interrupted code is kept.
+const SIGNAL_FRAME: i64 = arch::SIGNAL_STACK_POINTER as i64;
 
 type Slice<'data> = EndianSlice<'data, LittleEndian>;
 type Cie<'data> = CommonInformationEntry<Slice<'data>>;
@@ -160,25 +172,25 @@ impl<'data> Reading<'data, '_> {
 
     /// A row of the section in 32 bits; `None` when they cannot express it.
     fn compact(&mut self, fde: &Fde<'data>, row: &gimli::UnwindTableRow<usize>) -> Option<Row> {
-        match row.register(X86_64::RA) {
+        match row.register(RA) {
             Some(RegisterRule::Undefined) => return Some(Row::of_kind(RowKind::End)),
-            Some(RegisterRule::Offset(-8)) => {}
+            Some(RegisterRule::Offset(RETURN_ADDRESS_AT)) => {}
             Some(RegisterRule::Expression(_)) if fde.is_signal_trampoline() => {
                 return match self.frame_address(row.cfa())? {
-                    FrameAddress::Loaded(X86_64::RSP, 160) => Some(Row::of_kind(RowKind::Signal)),
+                    FrameAddress::Loaded(SP, SIGNAL_FRAME) => Some(Row::of_kind(RowKind::Signal)),
                     _ => None,
                 };
             }
             _ => return None,
         }
-        let saved = match row.register(X86_64::RBP) {
+        let saved = match row.register(FP) {
             None | Some(RegisterRule::Undefined | RegisterRule::SameValue) => {
                 (RareBase::Untouched, 0)
             }
             Some(RegisterRule::Offset(offset)) => (RareBase::Cfa, offset),
             Some(RegisterRule::Expression(expression)) => match self.place(&expression)? {
-                (X86_64::RBP, offset, false) => (RareBase::FramePointer, offset),
-                (X86_64::RSP, offset, false) => (RareBase::StackPointer, offset),
+                (FP, offset, false) => (RareBase::FramePointer, offset),
+                (SP, offset, false) => (RareBase::StackPointer, offset),
                 _ => return None,
             },
             Some(_) => return None,
@@ -301,8 +313,8 @@ fn in_a_row(address: &FrameAddress, saved: (RareBase, i64)) -> Option<Row> {
     match address {
         FrameAddress::At(register, offset) if *offset >= 0 && offset % 8 == 0 => {
             let kind = match *register {
-                X86_64::RSP => RowKind::StackPointer,
-                X86_64::RBP => RowKind::FramePointer,
+                SP => RowKind::StackPointer,
+                FP => RowKind::FramePointer,
                 _ => return None,
             };
             Row::new(kind, u32::try_from(offset / 8).ok()?, saved)
@@ -319,8 +331,8 @@ fn rare_rule(address: &FrameAddress, saved: (RareBase, i64)) -> Option<RareRule>
         FrameAddress::Plt(_) => return None,
     };
     let base = match *register {
-        X86_64::RSP => RareBase::StackPointer,
-        X86_64::RBP => RareBase::FramePointer,
+        SP => RareBase::StackPointer,
+        FP => RareBase::FramePointer,
         _ => return None,
     };
     Some(RareRule {

@@ -13,6 +13,7 @@ use crate::{
 
 mod attach;
 mod floor;
+mod large;
 mod overhead;
 mod peers;
 mod report;
@@ -25,7 +26,8 @@ mod verdicts;
 pub(crate) enum Benchmark {
     /// Time of a malloc and its free: untraced, at the floor, and under each tracer
     Overhead(Overhead),
-    /// Time to attach to a busy process and to detach from it
+    /// Time to attach to a busy process and to detach from it; to the first report on rustc, and the
+    /// memory of its unwind tables
     Attach(Attach),
     /// Cost of a report and kernel memory when ten million allocations are live
     Report(ReportOptions),
@@ -92,7 +94,10 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
     )?;
     match benchmark {
         Benchmark::Overhead(options) => overhead::measure(options),
-        Benchmark::Attach(options) => attach::measure(options),
+        Benchmark::Attach(options) => {
+            attach::measure(options)?;
+            large::measure(options)
+        }
         Benchmark::Report(options) => report::measure(options),
         Benchmark::Topten { seconds } => top_ten::measure(*seconds),
         Benchmark::Verdicts => Ok(()),

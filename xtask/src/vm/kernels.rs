@@ -61,12 +61,12 @@ pub(crate) const RELEASES: [(Archive, &str); 3] = [
     (Archive::Main, "trixie-backports"),
 ];
 
-/// From before bpf_loop (5.17), before and after uprobe_multi (6.10), and the newest.
+/// From before attach cookies (5.15) and bpf_loop (5.17), before and after uprobe_multi (6.10), and the newest.
 pub(crate) const KERNELS: [Kernel; 4] = [
     Kernel {
         series: "5.10",
         package: "linux-image-5.10.",
-        refused: Some("older than 5.17 and lacks bpf_loop"),
+        refused: Some("lacks attach cookies"),
     },
     Kernel {
         series: "6.1",

@@ -1,0 +1,51 @@
+//! x86-64 under Linux: the System V ABI, and what the kernel puts on the stack for a signal.
+
+/// As people write it.
+pub const NAME: &str = "x86-64";
+
+/// As `uname -m` has it.
+pub const MACHINE: &str = "x86_64";
+
+/// `e_machine` of an ELF file.
+pub const ELF_MACHINE: u16 = 62;
+
+/// Bytes of a word of the stack.
+pub const WORD_BYTES: u64 = 8;
+
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Number of the stack pointer in unwind information.
+pub const STACK_POINTER: u16 = 7;
+
+/// Number of the register that is a frame pointer by convention (rbp).
+pub const FRAME_POINTER: u16 = 6;
+
+/// Number of the column that stands for the return address.
+pub const RETURN_ADDRESS: u16 = 16;
+
+/// Distance of the return address below the canonical frame address. Code that keeps it in a register
+/// needs a row of its own (arm64, in functions that call nobody).
+pub const RETURN_ADDRESS_BELOW_CFA: u64 = 8;
+
+/// Below this distance from the start of a 16-byte PLT entry nothing has been pushed yet comes
+/// from the row; this is what the entry's address is masked with.
+pub const PLT_ENTRY_MASK: u64 = 15;
+
+// A signal handler returns to code whose stack pointer is at the kernel's `struct ucontext`
+// (arch/x86/include/uapi/asm/sigcontext.h): the interrupted registers from its stack pointer on.
+
+/// Where the interrupted frame pointer is.
+pub const SIGNAL_FRAME_POINTER: u64 = 120;
+
+/// Where the interrupted stack pointer is.
+pub const SIGNAL_STACK_POINTER: u64 = 160;
+
+/// Where the interrupted address is.
+pub const SIGNAL_PROGRAM_COUNTER: u64 = 168;
+
+/// The address in a word that a call has stored. Processors that sign such words need a mask here.
+#[inline(always)]
+pub const fn return_address(word: u64) -> u64 {
+    word
+}
