@@ -24,9 +24,17 @@ pub enum CallKind {
     Remap = 6,
     /// Moves the end of the data segment (brk, sbrk).
     Break = 7,
+    /// Replaces a block by another, or frees it when it fails (reallocf).
+    ReallocateOrFree = 8,
 }
 
 impl CallKind {
+    /// Whether it replaces a block by another.
+    #[inline(always)]
+    pub const fn is_reallocation(self) -> bool {
+        matches!(self, Self::Reallocate | Self::ReallocateOrFree)
+    }
+
     /// Whether it changes which addresses are mapped.
     #[inline(always)]
     pub const fn is_mapping(self) -> bool {
@@ -42,6 +50,7 @@ impl CallKind {
             5 => Self::Unmap,
             6 => Self::Remap,
             7 => Self::Break,
+            8 => Self::ReallocateOrFree,
             _ => Self::Allocate,
         }
     }
@@ -221,6 +230,7 @@ mod tests {
             CallKind::Unmap,
             CallKind::Remap,
             CallKind::Break,
+            CallKind::ReallocateOrFree,
         ] {
             let call = Call {
                 kind,

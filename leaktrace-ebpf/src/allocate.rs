@@ -38,7 +38,7 @@ pub fn enter(ctx: &ProbeContext) {
     current.size_bytes = size_bytes;
     current.pointer = entry.argument(call.pointer_argument);
     current.old_block_unknown = 0;
-    if call.kind == CallKind::Reallocate {
+    if call.kind.is_reallocation() {
         park(current, process, call.lane);
     } else if call.lane == Lane::OPERATORS {
         // SAFETY: the helper has no preconditions.
@@ -86,7 +86,9 @@ fn settle(current: &mut PendingCall, result: u64) {
     let call = Call::from_cookie(current.cookie);
     let process = u32::from(call.process);
     match call.kind {
-        CallKind::Reallocate => settle_reallocation(current, process, result),
+        CallKind::Reallocate | CallKind::ReallocateOrFree => {
+            settle_reallocation(current, process, result);
+        }
         CallKind::AllocateInto => {
             if result == 0 {
                 settle_written(current, process);
@@ -112,13 +114,15 @@ fn park(current: &mut PendingCall, process: u32, lane: Lane) {
     }
 }
 
-/// A realloc that returns NULL for a size above zero has failed and left the old block alone.
+/// A realloc that returns NULL for a size above zero has failed and left the old block alone, but for
+/// those functions that free it then.
 #[inline(always)]
 fn settle_reallocation(current: &mut PendingCall, process: u32, result: u64) {
     let failed = result == 0 && current.size_bytes != 0;
     if current.parked_address != 0 {
         let lane = Call::from_cookie(current.cookie).lane;
-        if failed {
+        let frees = Call::from_cookie(current.cookie).kind == CallKind::ReallocateOrFree;
+        if failed && !frees {
             pending::put_back(current, process, lane);
         } else {
             live::count_freed(&current.parked);

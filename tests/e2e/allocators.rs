@@ -178,6 +178,13 @@ fn jemalloc_under_other_names_in_a_program_of_rust_is_exact() {
 }
 
 #[test]
+fn a_reallocf_that_fails_has_freed_the_block() {
+    let library = library(MIMALLOC).display().to_string();
+    let program = Program::c("reallocf.c").linked(&[Box::leak(library.into_boxed_str())]);
+    assert_exact(Target::start(&program, &[]));
+}
+
+#[test]
 fn frees_that_know_the_size_are_frees() {
     let library = Program::c("sized_frees.c").with(&["-DLIBRARY", "-shared", "-fPIC"]);
     let path = library.path();

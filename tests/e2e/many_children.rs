@@ -92,6 +92,39 @@ fn what_ended_children_held_makes_room_in_the_ledger_and_among_the_stacks() {
 }
 
 #[test]
+fn a_stranger_that_gets_the_id_of_a_child_that_has_ended_is_not_taken_for_it() {
+    let program = Program::c("many_children.c");
+    let mut target = Target::start(&program, &["20", "1"]);
+    let mut tracer = Tracer::attach(target.pid(), &["--follow-forks", "--interval", "200ms"]);
+    let truth = target.work();
+    while !tracer.next_report().is_final() {}
+    let child = truth.lines("child").next().map(|line| line["pid"].clone());
+    let child = child.unwrap_or_default();
+    // It allocates what would be seen, and ends.
+    let mut stranger = std::process::Command::new(Program::c("at_pid.c").path());
+    stranger.arg(child.to_string()).arg(program.path());
+    stranger.args(["epoch", "0"]);
+    assert_eq!(leaktrace_tests::run_to_end(&mut stranger).code, Some(0));
+    tracer.next_report();
+    target.end();
+    let session = tracer.wait();
+    let of_child = session.reports.iter().filter(|r| r.0["pid"] == child);
+    assert_eq!(of_child.filter(|report| report.is_final()).count(), 1);
+    for report in &session.reports {
+        assert_eq!(
+            report.held_by("heap", "epoch_holds").count,
+            0,
+            "{}",
+            report.0
+        );
+    }
+    let of_child = session.targets.iter().filter(|t| t["pid"] == child);
+    assert_eq!(of_child.count(), 2, "fork and exit: {:?}", session.targets);
+}
+
+/// Four hundred programs in a row, none of which waits. Without inherited probes the last one may be
+/// counted late, which is said then.
+#[test]
 fn a_process_may_run_more_programs_than_the_table_has_room_for() {
     for options in [&[][..], &["--follow-forks"]] {
         let mut target = Target::start(&Program::c("many_children.c"), &["exec", "400"]);
@@ -99,14 +132,26 @@ fn a_process_may_run_more_programs_than_the_table_has_room_for() {
         all.extend(options);
         let mut tracer = Tracer::attach(target.pid(), &all);
         target.work();
-        // Done, with what it has allocated seen: the reports tell of each program before.
-        while tracer.next_report().held_by("heap", "epoch_holds").bytes != 7 * 1000 {}
+        let is_exact = |report: &Report| {
+            let seen = report.held_by("heap", "epoch_holds");
+            (seen.count, seen.bytes) == (7, 7 * 1000)
+        };
+        let is_late =
+            |report: &Report| options.is_empty() && report.0["unseen_s"].as_f64().is_some();
+        let begun = Instant::now();
+        loop {
+            let report = tracer.next_report();
+            if report.0["epoch"] == 401 && (is_exact(&report) || is_late(&report)) {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}", report.0);
+        }
         target.end();
         let session = tracer.wait();
         let report = session.final_report();
         assert_eq!(report.0["epoch"], 401);
-        assert_eq!(report.losses(), [], "{}", report.0);
-        let seen = report.held_by("heap", "epoch_holds");
-        assert_eq!((seen.count, seen.bytes), (7, 7 * 1000));
+        assert!(is_exact(report) || is_late(report), "{}", report.0);
+        assert_eq!(report.loss("process_table_full"), 0, "{}", report.0);
+        assert_eq!(report.loss("live_map_full"), 0, "{}", report.0);
     }
 }

@@ -27,6 +27,25 @@ fn live_mappings_are_what_the_kernel_still_has_mapped() {
 }
 
 #[test]
+fn mappings_that_shrink_move_over_others_fail_to_and_go_by_the_dozen_are_exact() {
+    for options in [&[][..], &["--mmap-syscalls"]] {
+        let traced = trace_with(&Program::c("remap_cases.c"), &[], options);
+        let of = |caller: &str| traced.report.held_by("mmap", caller).bytes;
+        for (caller, held) in traced.truth.sites() {
+            assert_eq!(of(&caller), held.bytes, "{caller}: {}", traced.report.0);
+        }
+        let moving = of("shrink") + of("map_what_moves") + of("move_over");
+        assert_eq!(moving, traced.truth.number("moving_bytes"));
+        let mapped = traced.truth.number("mapped_bytes");
+        assert_eq!(traced.report.mapped_bytes(), mapped);
+        // Huge pages, where the kernel has them.
+        let reserved = &traced.report.0["mapped"]["reserved_bytes"];
+        assert_eq!(*reserved, traced.truth.number("reserved_bytes"));
+        assert_nothing_lost(&traced.report);
+    }
+}
+
+#[test]
 fn twenty_thousand_mappings_in_a_row_are_all_seen() {
     let traced = trace(&Program::c("map_storm.c"), &[]);
     for (caller, held) in traced.truth.sites() {

@@ -3,13 +3,16 @@
 
 use leaktrace_tests::{Program, Report, Target, Tracer, Truth};
 
-const FUNCTIONS: [&str; 6] = [
+const FUNCTIONS: [&str; 9] = [
     "by_malloc",
     "by_calloc",
     "by_realloc",
     "by_posix_memalign",
     "by_aligned_alloc",
     "by_memalign",
+    "by_reallocarray",
+    "by_valloc",
+    "by_pvalloc",
 ];
 
 fn stress(mode: &[&str], options: &[&str]) -> (Report, Truth) {
@@ -62,7 +65,7 @@ fn eight_threads_that_do_everything_are_counted_exactly() {
 
 #[test]
 fn what_a_full_map_cannot_hold_is_counted_as_lost() {
-    let (report, truth) = stress(&[], &["--max-live", "512"]);
+    let (report, truth) = stress(&["forks"], &["--max-live", "512"]);
     let lost = report.loss("live_map_full");
     assert!(lost > 0, "the map is never full");
     // Every thread has its stack and its place for thread-local data from the C library.

@@ -1,7 +1,7 @@
 /* Eight threads that do everything at once, for as many milliseconds as asked for: every function that
- * allocates, sizes from 1 byte to 4 MB, frees by other threads, mappings, and with "all" forks and
- * libraries that come and go. What each function holds at the end is counted beside it.
- * usage: stress MILLISECONDS SEED [all] */
+ * allocates, sizes from 1 byte to 4 MB, frees by other threads, mappings, with "forks" forks, and with "all"
+ * libraries that come and go as well. What each function holds at the end is counted beside it.
+ * usage: stress MILLISECONDS SEED [forks|all] */
 #include "protocol.h"
 #include <dlfcn.h>
 #include <malloc.h>
@@ -11,9 +11,20 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { THREADS = 8, SLOTS = 4096, PAGE = 4096, KINDS = 7 };
+enum { THREADS = 8, SLOTS = 4096, PAGE = 4096, KINDS = 10 };
 
-enum kind { MALLOC, CALLOC, REALLOC, POSIX_MEMALIGN, ALIGNED_ALLOC, MEMALIGN, MMAP };
+enum kind {
+    MALLOC,
+    CALLOC,
+    REALLOC,
+    POSIX_MEMALIGN,
+    ALIGNED_ALLOC,
+    MEMALIGN,
+    REALLOCARRAY,
+    VALLOC,
+    PVALLOC,
+    MMAP
+};
 
 /* A block that waits for whoever comes by; busy while a thread works on it. */
 struct slot {
@@ -26,7 +37,7 @@ struct slot {
 static struct slot slots[SLOTS];
 static atomic_llong held_bytes[KINDS], held_count[KINDS], handed_out;
 static atomic_int stop;
-static int with_all;
+static int with_forks, with_libraries;
 
 static uint64_t random_number(uint64_t *state)
 {
@@ -88,6 +99,27 @@ NOINLINE static void *by_memalign(size_t bytes)
     return block;
 }
 
+NOINLINE static void *by_reallocarray(void *old, size_t bytes)
+{
+    void *block = reallocarray(old, 1, bytes);
+    keep(block);
+    return block;
+}
+
+NOINLINE static void *by_valloc(size_t bytes)
+{
+    void *block = valloc(bytes);
+    keep(block);
+    return block;
+}
+
+NOINLINE static void *by_pvalloc(size_t bytes)
+{
+    void *block = pvalloc(bytes);
+    keep(block);
+    return block;
+}
+
 NOINLINE static void *by_mmap(size_t bytes)
 {
     void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -112,6 +144,9 @@ static void fill(struct slot *slot, uint64_t *state)
     case POSIX_MEMALIGN: slot->block = by_posix_memalign(slot->bytes); break;
     case ALIGNED_ALLOC: slot->block = by_aligned_alloc(slot->bytes); break;
     case MEMALIGN: slot->block = by_memalign(slot->bytes); break;
+    case REALLOCARRAY: slot->block = by_reallocarray(NULL, slot->bytes); break;
+    case VALLOC: slot->block = by_valloc(slot->bytes); break;
+    case PVALLOC: slot->block = by_pvalloc(slot->bytes); break;
     case MMAP:
         slot->bytes = PAGE * (2 + random_number(state) % 30);
         slot->block = by_mmap(slot->bytes);
@@ -152,10 +187,15 @@ static void change(struct slot *slot, uint64_t *state)
     }
     count(slot->kind, -(long long)slot->bytes, -1);
     if (random_number(state) % 4 == 0) {
-        slot->kind = REALLOC;
         slot->bytes = random_size(state);
-        slot->block = by_realloc(slot->block, slot->bytes);
-        count(REALLOC, (long long)slot->bytes, 1);
+        if (random_number(state) % 2 == 0) {
+            slot->kind = REALLOC;
+            slot->block = by_realloc(slot->block, slot->bytes);
+        } else {
+            slot->kind = REALLOCARRAY;
+            slot->block = by_reallocarray(slot->block, slot->bytes);
+        }
+        count(slot->kind, (long long)slot->bytes, 1);
         handed_out++;
     } else {
         free(slot->block);
@@ -165,7 +205,7 @@ static void change(struct slot *slot, uint64_t *state)
 
 static void disturb(uint64_t *state)
 {
-    if (random_number(state) % 2 == 0) {
+    if (!with_libraries || random_number(state) % 2 == 0) {
         pid_t child = fork();
         if (child == 0)
             _exit(0);
@@ -194,7 +234,7 @@ static void *work(void *seed)
         else
             change(slot, &state);
         slot->busy = 0;
-        if (with_all && random_number(&state) % 4096 == 0)
+        if (with_forks && random_number(&state) % 4096 == 0)
             disturb(&state);
     }
     return NULL;
@@ -206,7 +246,8 @@ int main(int argc, char **argv)
         return 2;
     long milliseconds = atol(argv[1]);
     uintptr_t seed = (uintptr_t)atol(argv[2]);
-    with_all = argc > 3;
+    with_forks = argc > 3;
+    with_libraries = argc > 3 && strcmp(argv[3], "all") == 0;
     begin();
     pthread_t threads[THREADS];
     pthread_barrier_init(&all_there, NULL, THREADS);
@@ -217,8 +258,10 @@ int main(int argc, char **argv)
     stop = 1;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    static const char *const names[] = {"by_malloc",  "by_calloc",        "by_realloc",
-                                        "by_posix_memalign", "by_aligned_alloc", "by_memalign"};
+    static const char *const names[] = {
+        "by_malloc",        "by_calloc",   "by_realloc",      "by_posix_memalign",
+        "by_aligned_alloc", "by_memalign", "by_reallocarray", "by_valloc",
+        "by_pvalloc"};
     for (int kind = 0; kind < MMAP; kind++)
         truth_site(names[kind], held_bytes[kind], held_count[kind]);
     truth_number("mapped_bytes", held_bytes[MMAP]);

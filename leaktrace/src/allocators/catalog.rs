@@ -71,6 +71,13 @@ const fn reallocate_many(pointer: u8, count: u8, size: u8) -> Result<CallSignatu
     })
 }
 
+const fn reallocate_or_free(pointer: u8, size: u8) -> Result<CallSignature, &'static str> {
+    Ok(CallSignature::ReallocateOrFree {
+        pointer,
+        amount: Amount::of(size),
+    })
+}
+
 const fn free(pointer: u8) -> Result<CallSignature, &'static str> {
     Ok(CallSignature::Free { pointer })
 }
@@ -110,7 +117,7 @@ const HEAP: &[Row] = &[
     ("sdallocx", free(0)),
     ("xallocx", IN_PLACE),
     // BSD's, which mimalloc has too.
-    ("reallocf", reallocate(0, 1)),
+    ("reallocf", reallocate_or_free(0, 1)),
     ("vfree", free(0)),
     ("reallocarr", IN_PLACE),
 ];
@@ -234,7 +241,7 @@ const MIMALLOC_HEAP: &[Row] = &[
     ("heap_mallocn", allocate_many(1, 2)),
     ("heap_realloc", reallocate(1, 2)),
     ("heap_reallocn", reallocate_many(1, 2, 3)),
-    ("heap_reallocf", reallocate(1, 2)),
+    ("heap_reallocf", reallocate_or_free(1, 2)),
     ("heap_rezalloc", reallocate(1, 2)),
     ("heap_recalloc", reallocate_many(1, 2, 3)),
     ("heap_malloc_aligned", allocate(1)),

@@ -38,6 +38,13 @@ pub enum CallSignature {
         /// The new block's size; absent when it is no argument.
         amount: Option<Amount>,
     },
+    /// The same, but it frees the old block when there is no other.
+    ReallocateOrFree {
+        /// Argument with the old block.
+        pointer: u8,
+        /// The new block's size.
+        amount: Amount,
+    },
     /// Frees the block at `pointer`.
     Free {
         /// Argument with the block.
@@ -98,6 +105,9 @@ impl CallSignature {
                 (CallKind::AllocateInto, Some(pointer), amount)
             }
             Self::Reallocate { pointer, amount } => (CallKind::Reallocate, Some(pointer), amount),
+            Self::ReallocateOrFree { pointer, amount } => {
+                (CallKind::ReallocateOrFree, Some(pointer), Some(amount))
+            }
             Self::Free { pointer } => (CallKind::Free, Some(pointer), None),
             Self::Map { address, size } => (CallKind::Map, Some(address), Some(Amount::of(size))),
             Self::Unmap { address, size } => {

@@ -4,16 +4,23 @@ use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
 use super::Session;
+use super::huge_pages::mapped_bytes;
 use crate::target::Mappings;
 
 impl Session {
     /// Applies all waiting events.
     pub fn take_events(&mut self) {
         while let Some(item) = self.events.next() {
-            let Some(event) = decode(&item) else { continue };
+            let Some(mut event) = decode(&item) else {
+                continue;
+            };
             if event.kind == EventKind::CodeMapped as u32 {
                 self.code_changed.extend(u16::try_from(event.process));
                 continue;
+            }
+            if event.kind == EventKind::Mapped as u32 {
+                event.size_bytes =
+                    mapped_bytes(event.size_bytes, event.flags, self.huge_page_bytes);
             }
             if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
                 ledger.apply(&event);

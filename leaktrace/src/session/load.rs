@@ -20,7 +20,7 @@ use super::processes::in_initial_pid_namespace;
 use super::reuse::Places;
 use super::tables::Tables;
 use super::unfinished::UnfinishedStacks;
-use super::{Config, Session, kernel, multi};
+use super::{Config, Session, huge_pages, kernel, multi};
 use crate::unwind::Builder;
 
 // aya parses the object in place and needs it aligned.
@@ -167,6 +167,7 @@ impl Session {
                 .map(|_| Default::default())
                 .collect(),
             places,
+            huge_page_bytes: huge_pages::default_size_bytes(),
             events_lost_seen: 0,
         })
     }

@@ -9,6 +9,7 @@ mod blocks;
 mod code;
 mod described;
 mod events;
+mod huge_pages;
 mod inherited;
 mod kernel;
 mod load;
@@ -114,6 +115,7 @@ pub struct Session {
     /// By place in the table of processes.
     mapped: Vec<MappedLedger>,
     places: Places,
+    huge_page_bytes: u64,
     events_lost_seen: u64,
 }
 

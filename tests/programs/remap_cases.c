@@ -1,0 +1,188 @@
+/* Mappings that are shrunk, moved over others and refused to move, many that go with one call, and huge
+ * pages. The truth is read back from the kernel. */
+#include "protocol.h"
+#include <fcntl.h>
+#include <sys/mman.h>
+
+enum { PIECES = 24 };
+
+static long page;
+static long long live_bytes, reserved_bytes;
+
+/* Bytes between these addresses that /proc/self/maps has. Allocates nothing. */
+static long long mapped_between(char *start, char *end)
+{
+    static char text[1 << 20];
+    long long bytes = 0;
+    size_t length = 0;
+    int maps = open("/proc/self/maps", O_RDONLY);
+    for (ssize_t got; (got = read(maps, text + length, sizeof text - 1 - length)) > 0;)
+        length += (size_t)got;
+    close(maps);
+    text[length] = 0;
+    for (char *line = text; line && *line; line = strchr(line, '\n')) {
+        char *from, *to;
+        line += *line == '\n';
+        if (sscanf(line, "%p-%p", (void **)&from, (void **)&to) != 2)
+            break;
+        from = from > start ? from : start;
+        to = to < end ? to : end;
+        if (to > from)
+            bytes += to - from;
+    }
+    return bytes;
+}
+
+static void holds(const char *site, long long bytes)
+{
+    live_bytes += bytes;
+    truth_site(site, bytes, bytes ? 1 : 0);
+}
+
+#define MAP(place, pages, flags)                                                     \
+    mmap(place, (size_t)((pages) * page), PROT_READ | PROT_WRITE,                    \
+         MAP_PRIVATE | MAP_ANONYMOUS | (flags), -1, 0)
+
+/* Addresses without neighbours, so that what is mapped around does not count. */
+static char *room(long pages)
+{
+    char *start = MAP(NULL, pages + 2, 0);
+    munmap(start, (size_t)((pages + 2) * page));
+    return start + page;
+}
+
+/* The call that has a mapping now may be the one that made it or the one that moved it: their sum is
+ * the truth. */
+static long long of_moving;
+
+NOINLINE static void shrink(void)
+{
+    char *start = MAP(NULL, 8, 0);
+    if (mremap(start, (size_t)(8 * page), (size_t)(3 * page), 0) != start)
+        _exit(90);
+    of_moving += mapped_between(start, start + 8 * page);
+}
+
+static char *covered;
+
+NOINLINE static void map_what_is_covered(void)
+{
+    covered = MAP(NULL, 10, 0);
+}
+
+NOINLINE static char *map_what_moves(void)
+{
+    return MAP(NULL, 4, 0);
+}
+
+NOINLINE static void move_over(char *start)
+{
+    char *place = covered + 2 * page;
+    if (mremap(start, (size_t)(4 * page), (size_t)(4 * page), MREMAP_MAYMOVE | MREMAP_FIXED, place) != place)
+        _exit(91);
+    of_moving += mapped_between(place, place + 4 * page);
+    holds("map_what_is_covered", mapped_between(covered, place) +
+                                     mapped_between(place + 4 * page, covered + 10 * page));
+}
+
+NOINLINE static void fail_to_grow(void)
+{
+    char *start = MAP(NULL, 6, 0);
+    if (mremap(start, (size_t)(2 * page), (size_t)(4 * page), 0) != MAP_FAILED)
+        _exit(92);
+    holds(__func__, mapped_between(start, start + 6 * page));
+}
+
+NOINLINE static void fail_to_move(void)
+{
+    char *start = MAP(NULL, 5, 0);
+    /* Over itself: refused. */
+    if (mremap(start, (size_t)(4 * page), (size_t)(4 * page), MREMAP_MAYMOVE | MREMAP_FIXED, start + page) !=
+        MAP_FAILED)
+        _exit(93);
+    holds(__func__, mapped_between(start, start + 5 * page));
+}
+
+/* mremap with an old length of 0 maps shared memory once more. */
+#define SHARE(pages) \
+    mmap(NULL, (size_t)((pages) * page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0)
+
+NOINLINE static void map_twice(void)
+{
+    char *start = SHARE(20);
+    char *again = mremap(start, 0, (size_t)(20 * page), MREMAP_MAYMOVE);
+    if (again == MAP_FAILED)
+        _exit(89);
+    holds(__func__, mapped_between(start, start + 20 * page) + mapped_between(again, again + 20 * page));
+}
+
+NOINLINE static void map_a_part_twice_and_keep_that(void)
+{
+    char *start = SHARE(20);
+    char *again = mremap(start + 10 * page, 0, (size_t)(10 * page), MREMAP_MAYMOVE);
+    munmap(start, (size_t)(20 * page));
+    holds(__func__, mapped_between(again, again + 10 * page));
+}
+
+NOINLINE static void map_even(char *start)
+{
+    for (int i = 0; i < PIECES; i += 2)
+        keep(MAP(start + i * 3 * page, 2, MAP_FIXED));
+}
+
+NOINLINE static void map_odd(char *start)
+{
+    for (int i = 1; i < PIECES; i += 2)
+        keep(MAP(start + i * 3 * page, 3, MAP_FIXED));
+}
+
+static long long of_pieces(char *start, int first, long pages)
+{
+    long long bytes = 0;
+    for (int i = first; i < PIECES; i += 2)
+        bytes += mapped_between(start + i * 3 * page, start + (i * 3 + pages) * page);
+    return bytes;
+}
+
+/* One call takes all but half of the first and half of the last, with the gaps between. */
+static void unmap_many(void)
+{
+    char *start = room(PIECES * 3);
+    map_even(start);
+    map_odd(start);
+    if (munmap(start + page, (size_t)((PIECES * 3 - 2) * page)) != 0)
+        _exit(94);
+    holds("map_even", of_pieces(start, 0, 2));
+    holds("map_odd", of_pieces(start, 1, 3));
+}
+
+/* Set aside only, for which no huge page has to be free. */
+NOINLINE static void reserve_huge(size_t bytes, int flags)
+{
+    enum { ALIGNMENT = 4 << 20 };
+    char *empty = room(4 * ALIGNMENT / page);
+    char *place = (char *)(((uintptr_t)empty + ALIGNMENT) & ~(uintptr_t)(ALIGNMENT - 1));
+    flags |= MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    if (mmap(place, bytes, PROT_READ, flags, -1, 0) == place)
+        reserved_bytes += mapped_between(empty, empty + 4 * ALIGNMENT);
+}
+
+int main(void)
+{
+    page = sysconf(_SC_PAGESIZE);
+    begin();
+    shrink();
+    map_what_is_covered();
+    move_over(map_what_moves());
+    fail_to_grow();
+    fail_to_move();
+    map_twice();
+    map_a_part_twice_and_keep_that();
+    unmap_many();
+    reserve_huge(1, 0);
+    reserve_huge(3 << 20, 21 << 26);
+    truth_number("moving_bytes", of_moving);
+    truth_number("mapped_bytes", live_bytes + of_moving + reserved_bytes);
+    truth_number("reserved_bytes", reserved_bytes);
+    finish();
+}
