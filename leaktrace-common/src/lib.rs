@@ -8,6 +8,7 @@
 
 pub mod arch;
 pub mod birth;
+pub mod bucket;
 pub mod call;
 pub mod event;
 pub mod lane;

@@ -61,6 +61,13 @@ pub const FREE_SITES: u32 = 128 * 1024;
 /// How often a program tries to take a free place that others take at the same time.
 pub const REUSE_TRIES: u32 = 8;
 
+/// Of so many live allocations, those that the map has room for which takes what the table has none
+/// for: twice as many as that will be when the table is as full as it may be.
+pub const fn spilled_entries(live_entries: u32) -> u32 {
+    let share = live_entries / 4;
+    if share < 64 { 64 } else { share }
+}
+
 /// Default number of distinct stacks.
 pub const DEFAULT_STACK_ENTRIES: u32 = 128 * 1024;
 

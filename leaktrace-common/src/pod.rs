@@ -2,11 +2,13 @@
 
 #[cfg(feature = "user")]
 mod user {
-    use crate::{event, ledger, loss, mapping, process, stack, unwind};
+    use crate::{bucket, event, ledger, loss, mapping, process, stack, unwind};
 
     // SAFETY: all of these are #[repr(C)], have no padding that is not a field, and hold only
     // integers, so that every byte pattern is a value and every byte is initialised.
     unsafe impl aya::Pod for ledger::LiveKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for bucket::Bucket {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ledger::LiveBlock {}
     // SAFETY: as above.

@@ -31,3 +31,15 @@ pub fn replace(place: *mut u32, expected: u32, new: u32) -> bool {
     };
     old == expected
 }
+
+/// The same of a word.
+#[inline(always)]
+pub fn replace_word(place: *mut u64, expected: u64, new: u64) -> bool {
+    // SAFETY: callers pass aligned fields of live map values.
+    let (old, _) = unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::AcqRel }, { AtomicOrdering::Acquire }>(
+            place, expected, new,
+        )
+    };
+    old == expected
+}

@@ -1,31 +1,24 @@
 //! The ledger of live blocks, and the totals of the sites that allocated them. Every change of a
 //! block is followed by the change of its site's totals, never preceded.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot};
 use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::{LiveBlock, LiveKey};
 use leaktrace_common::loss::Loss;
 
-use crate::maps::{CONTROL, LIVE, SITE_BIRTHS, SITE_TOTALS};
-use crate::{atomic, loss};
-
-const EEXIST: i32 = -17;
+use crate::maps::{CONTROL, SITE_BIRTHS, SITE_TOTALS};
+use crate::{atomic, ledger, loss};
 
 /// Records a block that a program was given.
 #[inline(always)]
 pub fn record(process: u32, lane: Lane, address: u64, block: &LiveBlock) {
-    let key = LiveKey::new(process, lane.ledger(), address);
-    let mut result = LIVE.insert(key, block, u64::from(BPF_NOEXIST));
-    if result == Err(EEXIST) {
+    if let Some(old) = remove(process, lane, address) {
         // The allocator hands out what is still in the ledger: its free was not seen.
-        if let Some(old) = remove(process, lane, address) {
-            loss::count(process, Loss::FreeMissed, old.size_bytes);
-            count_freed(&old);
-        }
-        result = LIVE.insert(key, block, u64::from(BPF_ANY));
+        loss::count(process, Loss::FreeMissed, old.size_bytes);
+        count_freed(&old);
     }
-    if result.is_err() {
+    let key = LiveKey::new(process, lane.ledger(), address);
+    if !ledger::put(key, block) {
         loss::count(process, Loss::LiveMapFull, block.size_bytes);
         return;
     }
@@ -65,23 +58,14 @@ fn count_birth(block: &LiveBlock, change_bytes: u64) {
 /// Whether the ledger has this block since this time or later.
 #[inline(always)]
 pub fn has_since(process: u32, lane: Lane, address: u64, at_ns: u64) -> bool {
-    match LIVE.get_ptr(LiveKey::new(process, lane.ledger(), address)) {
-        // SAFETY: the pointer is a live map value.
-        Some(block) => unsafe { (*block).at_ns >= at_ns },
-        None => false,
-    }
+    let key = LiveKey::new(process, lane.ledger(), address);
+    ledger::find(key).is_some_and(|block| block.is_since(at_ns))
 }
 
 /// Takes a block out of the ledger without counting it as freed.
 #[inline(always)]
 pub fn remove(process: u32, lane: Lane, address: u64) -> Option<LiveBlock> {
-    let key = LiveKey::new(process, lane.ledger(), address);
-    let place = LIVE.get_ptr(key)?;
-    // SAFETY: the entry may be reused while it is copied only if the program frees one block
-    // twice at the same time; then the removal below fails for one of the two.
-    let block = unsafe { *place };
-    LIVE.remove(key).ok()?;
-    Some(block)
+    ledger::take(LiveKey::new(process, lane.ledger(), address))
 }
 
 /// Counts a removed block as freed by its site.
@@ -102,7 +86,7 @@ pub fn count_freed(block: &LiveBlock) {
 #[inline(always)]
 pub fn restore(process: u32, lane: Lane, address: u64, block: &LiveBlock) {
     let key = LiveKey::new(process, lane.ledger(), address);
-    if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
+    if !ledger::put(key, block) {
         loss::count(process, Loss::LiveMapFull, block.size_bytes);
         count_freed(block);
     }

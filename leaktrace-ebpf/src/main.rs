@@ -19,6 +19,7 @@ mod call;
 mod code;
 mod free;
 mod kernel_stack;
+mod ledger;
 mod live;
 mod loss;
 mod mapping;

@@ -5,6 +5,7 @@ use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array as InnerArray, ArrayOfMaps};
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
+use leaktrace_common::bucket::{BUCKET_SLOTS, Bucket};
 use leaktrace_common::event::Event;
 use leaktrace_common::ledger::{LiveBlock, LiveKey, PendingCall, SiteBirths, SiteTotals};
 use leaktrace_common::limits;
@@ -31,6 +32,10 @@ pub static MAX_SIZE_BYTES: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
 pub static SITE_ENTRIES: Global<u32> =
     Global::new(limits::DEFAULT_STACK_ENTRIES + SITES_WITHOUT_STACK);
+
+/// Entries of `LIVE`.
+#[unsafe(no_mangle)]
+pub static BUCKETS: Global<u32> = Global::new(limits::DEFAULT_LIVE_ENTRIES / BUCKET_SLOTS as u32);
 
 /// 1 when children of traced processes are traced too.
 #[unsafe(no_mangle)]
@@ -83,11 +88,21 @@ pub static PENDING: HashMap<u32, PendingCall> =
 #[map]
 pub static IDLE_CALL: Array<PendingCall> = Array::with_max_entries(1, 0);
 
-/// The ledger: live blocks. Written by programs, walked by user space only for ages.
+/// The ledger. Key: [`LiveKey::bucket`]. Live blocks, written by programs, walked by user space for ages
+/// and for where blocks lie. A bucket that is full spills over into `SPILLED`.
+#[map]
+pub static LIVE: Array<Bucket> = Array::with_max_entries(
+    limits::DEFAULT_LIVE_ENTRIES / BUCKET_SLOTS as u32,
+    BPF_F_MMAPABLE,
+);
+
+/// Live blocks whose bucket was full, and the few that fit into no slot. As `LIVE`.
 /// Full: the block is not recorded and counts as `LiveMapFull`.
 #[map]
-pub static LIVE: HashMap<LiveKey, LiveBlock> =
-    HashMap::with_max_entries(limits::DEFAULT_LIVE_ENTRIES, BPF_F_NO_PREALLOC);
+pub static SPILLED: HashMap<LiveKey, LiveBlock> = HashMap::with_max_entries(
+    limits::spilled_entries(limits::DEFAULT_LIVE_ENTRIES),
+    BPF_F_NO_PREALLOC,
+);
 
 /// Key: hash of a stack. Value: index of its site. Written by programs.
 /// Full: the allocation counts under `site_without_stack` and as `StackMapFull`.

@@ -10,6 +10,7 @@ mod watched;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use leaktrace_common::birth::birth_slot_start_ns;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
@@ -169,6 +170,7 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
         live_count: reading.totals.live_count,
         allocated_count: reading.totals.allocated_count,
         allocated_bytes: reading.totals.allocated_bytes,
+        live_bytes_since_s: reading.live_by_birth.as_deref().map(ages),
         growth_bytes_per_s: growth.bytes_per_s,
         growth_interval_bytes_per_s: growth.interval_bytes_per_s,
         verdict: growth.verdict,
@@ -179,6 +181,13 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
         stacks: 1,
         frames,
     }
+}
+
+/// Live bytes by the time of their birth, seconds.
+fn ages(live_by_birth: &[u64]) -> Vec<(f64, u64)> {
+    let held = live_by_birth.iter().enumerate().filter(|held| *held.1 > 0);
+    held.map(|(slot, bytes)| (birth_slot_start_ns(slot) as f64 / 1e9, *bytes))
+        .collect()
 }
 
 const fn truncation(end: StackEnd, no_frames: bool) -> Option<&'static str> {

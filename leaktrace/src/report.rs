@@ -332,6 +332,11 @@ pub struct Site {
     pub allocated_count: u64,
     /// Bytes allocated since the start.
     pub allocated_bytes: u64,
+    /// How old the live bytes are: those that were allocated from so many seconds after the start on, up
+    /// to the next such time, which are closer the earlier they are. Times of which nothing is live are
+    /// left out; absent for mappings and merged stacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_since_s: Option<Vec<(f64, u64)>>,
     /// Slope of the live bytes; absent while too little was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_bytes_per_s: Option<f64>,

@@ -28,8 +28,10 @@ const HOLDING_SHARE: f64 = 0.5;
 /// Thirds of the births that are looked at apart.
 const THIRDS: usize = 3;
 /// Bytes that have stayed of a second of births in the last third, as a share of those before,
-/// below which next to nothing new stays.
+/// below which next to nothing new stays; that it is not by chance has to show as a trend, too
+/// (one-sided 5% point of the normal distribution).
 const FILLED_SHARE: f64 = 0.25;
+const FILLED_Z: f64 = 1.645;
 /// The same of each third as a share of the third before, below which ever less may stay; that it
 /// does has to show as a trend, too (one-sided 2.5% point of the normal distribution).
 const SLOWING_SHARE: f64 = 0.75;
@@ -261,13 +263,11 @@ fn judge(old: &[Settled], age_s: f64) -> Survival {
 /// the less the fuller it is.
 fn is_filled(thirds: [f64; THIRDS], old: &[Settled]) -> bool {
     let [first, second, third] = thirds;
-    if third < FILLED_SHARE * first.min(second) {
-        return true;
-    }
     let densities: Vec<f64> = old.iter().map(Settled::density).collect();
-    second < SLOWING_SHARE * first
-        && third < SLOWING_SHARE * second
-        && mann_kendall(&densities, 0.0).z() < -SLOWING_Z
+    let z = mann_kendall(&densities, 0.0).z();
+    let filled = third < FILLED_SHARE * first.min(second) && z < -FILLED_Z;
+    let slowing = second < SLOWING_SHARE * first && third < SLOWING_SHARE * second;
+    filled || (slowing && z < -SLOWING_Z)
 }
 
 fn kept(old: &[Settled], age_s: f64) -> Kept {

@@ -3,6 +3,7 @@
 
 use super::cohorts::{Cohorts, Kept, Survival};
 use super::reason::{Finding, Reason, Steps};
+use super::records::may_be_records;
 use super::series::{Point, Series};
 use super::trend::{Slope, mann_kendall, theil_sen};
 use super::verdict::Verdict;
@@ -12,6 +13,11 @@ use super::window::{MAX_STEPS, Window};
 const MIN_READINGS_FOR_SLOPE: u32 = 3;
 /// Readings below which there is no verdict.
 const MIN_READINGS_FOR_VERDICT: u32 = 5;
+/// Readings below which nothing is called a leak: a cache that fills, sessions that have not ended yet
+/// and a batch look the same until one of the intervals is the last in which they grow. When none of 14
+/// was, fewer than one in five is such an end, with 95% confidence (the rule of three: J. A. Hanley, A.
+/// Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
+const MIN_READINGS_FOR_LEAK: u32 = 15;
 /// Observation below which there is no verdict: shorter ones see start-up work only.
 const MIN_SPAN_S: f64 = 2.0;
 /// One-sided 1% point of the standard normal distribution: a trend over the whole series.
@@ -103,7 +109,15 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
     {
         (Verdict::Unknown, Finding::TooLittle)
     } else {
-        verdict(direction(&whole, points), survival)
+        match verdict(direction(&whole, points), survival) {
+            (Verdict::Leaking, _) if series.readings() < MIN_READINGS_FOR_LEAK => {
+                (Verdict::Unknown, Finding::TooEarly)
+            }
+            (Verdict::Leaking, _) if may_be_records(points) => {
+                (Verdict::Growing, Finding::FewSteps)
+            }
+            judged => judged,
+        }
     };
     let slope = slope(&whole, verdict, survival);
     Growth {

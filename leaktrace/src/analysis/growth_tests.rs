@@ -35,7 +35,7 @@ fn judged(series: &Series) -> Verdict {
 
 #[test]
 fn linear_leak_is_leaking_at_its_rate_however_often_it_is_read() {
-    for (count, step_s) in [(6, 1.0), (20, 0.5), (40, 0.1), (100, 0.1), (120, 30.0)] {
+    for (count, step_s) in [(15, 1.0), (20, 0.5), (40, 0.1), (100, 0.1), (120, 30.0)] {
         let growth = judge(
             &series(count, step_s, |i| ((1000.0 * i as f64 * step_s) as u64, 0)),
             None,
@@ -207,4 +207,12 @@ fn too_few_readings_or_too_short_a_time_is_unknown() {
     assert_eq!(three.bytes_per_s, Some(1000.0));
     assert_eq!(judged(&series(4, 10.0, leak)), Verdict::Unknown);
     assert_eq!(judged(&series(19, 0.1, leak)), Verdict::Unknown);
+    let early = judge(&series(14, 1.0, leak), None);
+    assert_eq!(
+        early.verdict,
+        Verdict::Unknown,
+        "a cache would look the same"
+    );
+    assert_eq!(early.reason.finding, Finding::TooEarly);
+    assert!(early.words().contains("too early"), "{}", early.words());
 }

@@ -9,6 +9,7 @@ mod growth;
 mod memory;
 mod ranking;
 mod reason;
+mod records;
 mod series;
 mod trend;
 mod verdict;

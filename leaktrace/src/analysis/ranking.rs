@@ -134,7 +134,7 @@ mod tests {
     fn each_order_ranks_by_its_own_measure_and_leaves_out_empty_sites() {
         let mut tracker = Tracker::new();
         let mut last = snapshot(0, &[]);
-        for i in 0..10 {
+        for i in 0..20 {
             let sites = [(500 + i, 1), (100 + i * 10, 2), (9000, 3), (0, 0), (50, 9)];
             last = snapshot(i * 1000, &sites);
             tracker.observe(&last);

@@ -9,6 +9,8 @@ use crate::units;
 pub enum Finding {
     /// Too few readings, or too short a time.
     TooLittle,
+    /// Grows as a leak does, and as a cache does that fills.
+    TooEarly,
     /// Levels go neither up nor, for that verdict, anywhere else than down.
     Still,
     /// Grows throughout, and next to nothing is freed.
@@ -85,6 +87,11 @@ impl Reason {
         let rate = rate.map_or_else(String::new, |(value, error)| {
             format!(", {} ± {}", units::rate(value), units::unsigned_rate(error))
         });
+        if self.finding == Finding::TooEarly {
+            return format!(
+                "grew in {grew} of {of} intervals: too early to tell a leak from a cache that fills{rate}"
+            );
+        }
         if verdict == Verdict::Unknown {
             return format!("too little was seen: {span}");
         }
@@ -95,7 +102,7 @@ impl Reason {
             return format!("has not changed in {span}");
         }
         let why = match self.finding {
-            Finding::TooLittle | Finding::Still => {
+            Finding::TooLittle | Finding::TooEarly | Finding::Still => {
                 return format!("grew in {grew} and fell in {fell} of {of} intervals{rate}");
             }
             Finding::NothingFreed => "next to nothing of it was freed".to_owned(),

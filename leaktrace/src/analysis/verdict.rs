@@ -15,7 +15,7 @@ pub enum Verdict {
     Steady,
     /// Gives memory back.
     Shrinking,
-    /// Too little was seen.
+    /// Too little was seen to tell.
     #[default]
     Unknown,
 }

@@ -116,6 +116,7 @@ fn absorb(group: &mut Site, site: Site) {
     kept.allocated_bytes += other.allocated_bytes;
     kept.allocated_count += other.allocated_count;
     kept.stacks += other.stacks;
+    kept.live_bytes_since_s = None;
     kept.growth_bytes_per_s = growth;
     kept.growth_interval_bytes_per_s = interval;
     *group = kept;

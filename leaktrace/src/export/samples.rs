@@ -29,6 +29,7 @@ fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> 
         live_count: 1_234,
         allocated_count: 1_300,
         allocated_bytes: live_bytes + 4_096,
+        live_bytes_since_s: None,
         growth_bytes_per_s: Some(524_288.0),
         growth_interval_bytes_per_s: Some([419_430.4, 629_145.6]),
         verdict: Verdict::Leaking,

@@ -20,7 +20,7 @@ use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Session};
 use crate::symbolize::ElfNaming;
 
 /// Readings between two reports, for the series that growth is judged by.
-const READINGS_A_REPORT: u32 = 10;
+const READINGS_A_REPORT: u32 = 20;
 
 /// Readings are neither more nor less frequent than this.
 const FASTEST_READING: Duration = Duration::from_millis(500);

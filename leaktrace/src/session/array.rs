@@ -23,7 +23,17 @@ impl<T: Pod> MappedArray<T> {
     ///
     /// What mmap said.
     pub(super) fn map(map: &MapData, entries: usize) -> io::Result<Self> {
+        Self::map_part(map, 0, entries)
+    }
+
+    /// Maps some entries of one, from `first` on, which has to begin a page.
+    ///
+    /// # Errors
+    ///
+    /// What mmap said.
+    pub(super) fn map_part(map: &MapData, first: usize, entries: usize) -> io::Result<Self> {
         use std::os::fd::AsFd;
+        let offset = libc::off_t::try_from(first * Self::STRIDE).map_err(io::Error::other)?;
         let page = rustix::param::page_size();
         let length_bytes = (entries * Self::STRIDE).next_multiple_of(page);
         // SAFETY: a new mapping at an address of the kernel's choice.
@@ -34,7 +44,7 @@ impl<T: Pod> MappedArray<T> {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.fd().as_fd().as_raw_fd(),
-                0,
+                offset,
             )
         };
         if start == libc::MAP_FAILED {

@@ -3,10 +3,8 @@
 
 use std::collections::HashMap;
 
-use anyhow::Context;
-use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::lane::Lane;
-use leaktrace_common::ledger::{LiveBlock, LiveKey};
+use leaktrace_common::ledger::LiveKey;
 
 use super::Session;
 
@@ -46,14 +44,13 @@ impl Session {
     ///
     /// When the ledger is missing.
     pub fn first_block(&self, process: u16, start: u64) -> anyhow::Result<Option<u64>> {
-        let live: BpfHashMap<_, LiveKey, LiveBlock> =
-            BpfHashMap::try_from(self.ebpf.map("LIVE").context("BPF map LIVE is missing")?)?;
-        let mut addresses = FIRST_BLOCKS.iter().map(|distance| start + distance);
-        let is_block = |address: &u64| {
-            let key = LiveKey::new(u32::from(process), Lane::MAIN.ledger(), *address);
-            live.get(&key, 0).is_ok()
-        };
-        Ok(addresses.find(is_block))
+        let key = |address| LiveKey::new(u32::from(process), Lane::MAIN.ledger(), address);
+        for address in FIRST_BLOCKS.iter().map(|distance| start + distance) {
+            if self.is_live(&key(address))? {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
     }
 
     /// Ranges of addresses that a process has mapped itself under trace, ascending.

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader};
+use leaktrace_common::bucket::BUCKET_SLOTS;
 use leaktrace_common::limits;
 use leaktrace_common::loss::LOSS_REASONS;
 use leaktrace_common::process::Control;
@@ -161,6 +162,7 @@ impl Session {
             code_in_doubt: HashSet::new(),
             code: HashMap::new(),
             ebpf,
+            buckets: buckets(config.sizes.live),
             stacks: vec![None; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
             mapped: (0..limits::MAX_PROCESSES)
@@ -193,7 +195,9 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .override_global("EH_FRAME", &eh_frame, true)
         .override_global("HAS_LOOP", &has_loop, true)
         .override_global(aya_log::LEVEL, &log_level, true)
-        .map_max_entries("LIVE", sizes.live)
+        .override_global("BUCKETS", &buckets(sizes.live), true)
+        .map_max_entries("LIVE", buckets(sizes.live))
+        .map_max_entries("SPILLED", limits::spilled_entries(sizes.live))
         .map_max_entries("STACKS", sizes.stacks)
         .map_max_entries("STACK_SITES", sizes.stacks)
         .map_max_entries("SITE_TOTALS", site_entries)
@@ -212,6 +216,11 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
 /// A site for every stack, and those for what has no stack.
 fn site_entries(sizes: Sizes) -> u32 {
     sizes.stacks.saturating_add(SITES_WITHOUT_STACK)
+}
+
+/// Buckets of a ledger that is to hold so many blocks.
+fn buckets(live: u32) -> u32 {
+    live.div_ceil(BUCKET_SLOTS as u32)
 }
 
 fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -12,6 +12,7 @@ mod events;
 mod huge_pages;
 mod inherited;
 mod kernel;
+mod ledger;
 mod load;
 mod mapped;
 mod multi;
@@ -108,6 +109,8 @@ pub struct Session {
     code_in_doubt: HashSet<u16>,
     /// By process: the mappings that the stack walk was given.
     code: HashMap<u16, Mappings>,
+    /// Entries of the table of live blocks.
+    buckets: u32,
     /// By site: the process and the frames, once they are read.
     stacks: Vec<Option<(u16, Arc<Stack>)>>,
     /// Sites that were handed out and had no frames yet.

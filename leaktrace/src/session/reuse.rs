@@ -3,12 +3,10 @@
 //! to it: no process, no probe, and no child that has not been taken up. Reports nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::Context;
 use aya::maps::HashMap as BpfHashMap;
-use aya_obj::generated::bpf_cmd;
-use leaktrace_common::ledger::{LiveKey, SiteBirths, SiteTotals};
+use leaktrace_common::ledger::{SiteBirths, SiteTotals};
 use leaktrace_common::limits::{FREE_SITES, MAX_PAIRS, MAX_PROCESSES, NOTED_FUNCTIONS};
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::process::ProcessState;
@@ -17,9 +15,7 @@ use leaktrace_common::stack::{Bridge, BridgeKey, Source, StackRecord, site_witho
 
 use super::Session;
 use super::array::MappedArray;
-use super::load::map_data;
 use super::mapped::MappedLedger;
-use super::syscall::{bpf, no_attributes};
 use crate::target::Mappings;
 
 /// Blocks of ended processes may fill this part of the ledger before it is walked for them: a walk
@@ -116,7 +112,7 @@ impl Session {
         let blocks: u64 = idle.values().sum();
         let few_left = self.places_left() < FEW_PLACES;
         if blocks > self.places.max_live / LEDGER_PART || blocks > 0 && few_left {
-            self.purge(&idle)?;
+            self.forget_blocks(|process| idle.contains_key(&process))?;
             for (place, blocks) in &mut idle {
                 *blocks = 0;
                 self.places.ended.insert(*place, 0);
@@ -185,34 +181,6 @@ impl Session {
             places.extend(u16::try_from(place));
         }
         Ok(places)
-    }
-
-    /// Takes the blocks of these processes out of the ledger.
-    fn purge(&self, processes: &BTreeMap<u16, u64>) -> anyhow::Result<()> {
-        let mut keys = Vec::new();
-        self.walk_live(|key, _| {
-            if u16::try_from(key.process).is_ok_and(|process| processes.contains_key(&process)) {
-                keys.push(*key);
-            }
-        })?;
-        self.delete_live(&mut keys)
-    }
-
-    fn delete_live(&self, keys: &mut [LiveKey]) -> anyhow::Result<()> {
-        let map = self
-            .ebpf
-            .map("LIVE")
-            .and_then(map_data)
-            .context("BPF map LIVE is missing")?;
-        for keys in keys.chunks_mut(64 * 1024) {
-            let mut attributes = no_attributes();
-            attributes.batch.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
-            attributes.batch.keys = keys.as_mut_ptr() as u64;
-            attributes.batch.count = u32::try_from(keys.len())?;
-            bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attributes)
-                .context("failed to forget the blocks of an ended process")?;
-        }
-        Ok(())
     }
 
     /// Clears all that is kept of a process, and puts its place into the queue.

@@ -4,7 +4,7 @@ use crate::behaviours::{Behaviour, Work};
 use crate::site::Noise;
 
 pub(crate) const ALL: &[Behaviour] = &[
-    Behaviour::leak("a block every request", 8, steady),
+    Behaviour::leak("a block every request", 15, steady),
     Behaviour::leak("a few small blocks now and then", 30, trickle),
     Behaviour::leak("a slow leak in heavy churn", 40, slow_in_churn),
     Behaviour::leak("a slow leak in a noisy pool", 45, slow_in_pool),
@@ -21,7 +21,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour::leak("one session in twenty is lost", 100, lost_sessions),
     Behaviour::leak("a leak after a big start", 20, after_start),
     Behaviour::leak("a leak by day only", 100, by_day).held_out(),
-    Behaviour::leak("a list that is never pruned", 8, never_pruned).held_out(),
+    Behaviour::leak("a list that is never pruned", 15, never_pruned).held_out(),
     Behaviour::leak("a leak under a garbage collector", 100, under_collector).held_out(),
     Behaviour::leak("a lost buffer per reconnect", 60, reconnects).held_out(),
     Behaviour::leak("a slow leak under lognormal sessions", 150, under_sessions).held_out(),

@@ -2,6 +2,7 @@
 //! verdicts` prints the table.
 
 mod behaviours;
+mod day;
 mod healthy;
 mod leaks;
 mod score;
@@ -14,7 +15,7 @@ use score::{Mark, Tally};
 /// Runs of each behaviour; they differ in sizes, times and noise.
 const SEEDS: u64 = 20;
 /// Seeds that nothing was tuned on.
-const FRESH_SEEDS: std::ops::Range<u64> = 1000..1020;
+const FRESH_SEEDS: std::ops::Range<u64> = 5000..5100;
 /// Seeds of the tests that run on every change.
 const FEW_SEEDS: std::ops::Range<u64> = 0..5;
 
@@ -72,10 +73,10 @@ fn after_300_intervals_every_leak_is_found_and_nothing_else_called_one() {
 }
 
 #[test]
-fn after_12_intervals_nothing_is_called_a_leak_that_does_not_look_like_one() {
+fn after_12_intervals_nothing_is_called_a_leak_because_a_cache_would_look_the_same() {
     let tally = tally(&behaviours::all(), &FEW_SEEDS, 12, true);
-    assert_eq!(tally.found, tally.leaks, "recall");
-    assert_eq!(tally.alarms, 0, "false alarms");
+    assert_eq!(tally.found + tally.open_found, 0, "leaks");
+    assert_eq!(tally.alarms + tally.open_alarms, 0, "false alarms");
 }
 
 #[test]
@@ -90,4 +91,11 @@ fn without_births_a_leak_may_be_called_growth_but_growth_no_leak() {
 #[ignore = "prints the table; takes half a minute in a release build"]
 fn print_the_table() {
     eprintln!("{}", table::all());
+}
+
+/// `cargo xtask bench series`.
+#[test]
+#[ignore = "prints memory and time; takes ten seconds in a release build"]
+fn print_the_memory_of_a_day() {
+    eprintln!("{}", day::measure());
 }

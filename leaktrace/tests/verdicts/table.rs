@@ -97,6 +97,7 @@ fn sums() -> String {
         ("tuned on", &tuned, 0..SEEDS, true),
         ("tuned on, fresh seeds", &tuned, FRESH_SEEDS, true),
         ("kept out of tuning", &held_out, 0..SEEDS, true),
+        ("kept out, fresh seeds", &held_out, FRESH_SEEDS, true),
         (
             "all, births not counted",
             &behaviours::all(),

@@ -16,7 +16,10 @@ mod floor;
 mod large;
 mod overhead;
 mod peers;
+mod real_programs;
+mod record;
 mod report;
+mod subject;
 mod target;
 mod top_ten;
 mod verdicts;
@@ -39,6 +42,18 @@ pub(crate) enum Benchmark {
     },
     /// Verdicts on the labelled corpus: recall, false alarms, time until they are right
     Verdicts,
+    /// Memory that the series of 10,000 sites take after a day
+    Series,
+    /// How much of the growth of real programs is explained
+    Explained,
+    /// Forecasts of ten out-of-memory kills, and when they came
+    Forecast,
+    /// Records series of real programs for the labelled corpus, anew
+    Record {
+        /// How long the programs work
+        #[arg(long, default_value_t = 305)]
+        seconds: u32,
+    },
 }
 
 /// Options of the overhead benchmark.
@@ -79,11 +94,22 @@ pub(crate) struct ReportOptions {
 
 /// Runs a benchmark.
 pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
-    if let Benchmark::Verdicts = benchmark {
-        return verdicts::measure();
+    match benchmark {
+        Benchmark::Verdicts => return verdicts::print("print_the_table"),
+        Benchmark::Series => return verdicts::print("print_the_memory_of_a_day"),
+        _ => {}
     }
     if !is_root() {
         bail!("measuring tracers needs root; run: sudo env PATH=\"$PATH\" cargo xtask bench");
+    }
+    let suite = |name: &str| {
+        let arguments = ["--test", name, "--", "--nocapture"];
+        test::test(&arguments.map(str::to_owned))
+    };
+    match benchmark {
+        Benchmark::Explained => return suite("explained"),
+        Benchmark::Forecast => return suite("forecast"),
+        _ => {}
     }
     test::build_leaktrace()?;
     let folder = folder();
@@ -100,7 +126,8 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
         }
         Benchmark::Report(options) => report::measure(options),
         Benchmark::Topten { seconds } => top_ten::measure(*seconds),
-        Benchmark::Verdicts => Ok(()),
+        Benchmark::Record { seconds } => record::record(*seconds),
+        _ => Ok(()),
     }
 }
 

@@ -64,10 +64,13 @@ pub(super) fn measure(options: &ReportOptions) -> Result<()> {
         "ms of CPU",
         "all of leaktrace in a second",
     );
+    let all = kernel_full.saturating_sub(kernel_before);
     say(&format!(
-        "  kernel memory: {} MiB before anything is live, then {:.1} bytes for each live allocation",
-        (kernel_empty.saturating_sub(kernel_before)) >> 20,
-        kernel_full.saturating_sub(kernel_empty) as f64 / live_count as f64
+        "  kernel memory: {} MiB before anything is live, {} MiB then: {:.1} bytes for each live \
+         allocation, all of leaktrace's included",
+        kernel_empty.saturating_sub(kernel_before) >> 20,
+        all >> 20,
+        all as f64 / live_count as f64
     ));
     drop(traced.target);
     Ok(())

@@ -1,19 +1,17 @@
 //! What stands among the first ten of leaktrace's sites and of memleak's stacks, on programs that say
-//! in the names of their functions what leaks: how many leaks, and how many sites that do not.
+//! in the names of their functions what leaks, and on real ones, healthy and made to leak: how many
+//! leaks, and how many sites that do not.
 
 use std::{
-    collections::BTreeSet,
-    fs,
-    io::{BufRead, BufReader, Write},
-    os::unix::fs::symlink,
-    path::Path,
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    collections::BTreeSet, fs, io::BufRead, os::unix::fs::symlink, process::Stdio, thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::peers::{self, Peers};
+use super::real_programs;
+use super::subject::{Subject, Target};
 use crate::{child::Running, command::say, demo, workspace};
 
 /// Programs whose functions are called leak_ or fine_, and their leaks.
@@ -24,13 +22,6 @@ const TOP: usize = 10;
 
 /// memleak 0.31 cuts the name of the object off after 31 bytes.
 const LIBC: &str = "./libc";
-
-/// A traced program, which works when it is told to.
-struct Target {
-    process: Running,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
 
 /// What is listed: functions that leak, and sites of those that do not.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,63 +40,50 @@ pub(super) fn measure(seconds: u32) -> Result<()> {
         let source = workspace::root().join(format!("tests/programs/{name}.c"));
         let program = super::folder().join(name);
         demo::compile(&source, &program)?;
-        let ours = by_leaktrace(&program, seconds)?;
-        let theirs = by_memleak(&peers, &program, seconds)?;
-        for (tracer, listed) in [
-            ("leaktrace, judged leaking", ours),
-            ("memleak-libbpf", theirs),
-        ] {
-            say(&format!(
-                "  {name:<12}{tracer:<28}{} of {leaks} leaks, {} others",
-                listed.leaks.len(),
-                listed.others
-            ));
-        }
+        compare(&peers, name, &Subject::Labelled(&program), leaks, seconds)?;
+    }
+    let library = real_programs::leaky_library()?;
+    for program in &real_programs::ALL {
+        let name = program.name;
+        compare(&peers, name, &Subject::Real(program, None), 0, seconds)?;
+        let leaky = Subject::Real(program, Some(&library));
+        compare(&peers, &format!("{name}, leaky"), &leaky, 1, seconds)?;
     }
     Ok(())
 }
 
-impl Target {
-    fn start(program: &Path, seconds: u32) -> Result<Self> {
-        let mut process = Running::start(
-            Command::new(program)
-                .arg(seconds.to_string())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped()),
-        )?;
-        let input = process.0.stdin.take().context("no standard input")?;
-        let output = process.0.stdout.take().context("no standard output")?;
-        let mut target = Self {
-            process,
-            input,
-            output: BufReader::new(output),
+/// Measures and prints the rows of one program.
+fn compare(
+    peers: &Peers,
+    name: &str,
+    subject: &Subject<'_>,
+    leaks: usize,
+    seconds: u32,
+) -> Result<()> {
+    let ours = by_leaktrace(subject, seconds);
+    let theirs = by_memleak(peers, subject, seconds);
+    for (tracer, listed) in [
+        ("leaktrace, judged leaking", ours),
+        ("memleak-libbpf", theirs),
+    ] {
+        let said = match listed {
+            Ok(listed) => format!(
+                "{} of {leaks} leaks, {} others",
+                // One leak of a real program has many callers.
+                listed.leaks.len().min(leaks),
+                listed.others
+            ),
+            Err(error) => format!("{error:#}"),
         };
-        target.until("ready")?;
-        Ok(target)
+        say(&format!("  {name:<20}{tracer:<28}{said}"));
     }
-
-    /// Lets it work to its end.
-    fn work(&mut self) -> Result<()> {
-        self.input.write_all(b"go\n")?;
-        self.until("done")
-    }
-
-    fn until(&mut self, word: &str) -> Result<()> {
-        let mut line = String::new();
-        while !line.starts_with(word) {
-            line.clear();
-            if self.output.read_line(&mut line)? == 0 {
-                bail!("the program ended before it was {word}");
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
-fn by_leaktrace(program: &Path, seconds: u32) -> Result<Listed> {
-    let mut target = Target::start(program, seconds)?;
+fn by_leaktrace(subject: &Subject<'_>, seconds: u32) -> Result<Listed> {
+    let mut target = Target::start(subject, seconds)?;
     let (mut leaktrace, output) = super::overhead::attach_leaktrace(target.process.pid())?;
-    target.work()?;
+    target.work(subject, seconds)?;
     // SAFETY: kill touches no memory, and the process is our child, not yet reaped.
     unsafe { libc::kill(leaktrace.pid() as libc::pid_t, libc::SIGTERM) };
     let mut listed = Listed::default();
@@ -121,11 +99,11 @@ fn by_leaktrace(program: &Path, seconds: u32) -> Result<Listed> {
     Ok(listed)
 }
 
-fn by_memleak(peers: &Peers, program: &Path, seconds: u32) -> Result<Listed> {
-    let mut target = Target::start(program, seconds)?;
+fn by_memleak(peers: &Peers, subject: &Subject<'_>, seconds: u32) -> Result<Listed> {
+    let mut target = Target::start(subject, seconds)?;
     let link = super::folder().join(LIBC);
     let _ = fs::remove_file(&link);
-    symlink(libc_of(target.process.pid())?, &link)
+    symlink(allocator_of(target.process.pid())?, &link)
         .with_context(|| format!("cannot make {}", link.display()))?;
     let output = super::folder().join("memleak.out");
     let memleak = Running::start(
@@ -138,21 +116,24 @@ fn by_memleak(peers: &Peers, program: &Path, seconds: u32) -> Result<Listed> {
             .stdout(fs::File::create(&output)?),
     )?;
     // It says nothing when it is attached.
-    std::thread::sleep(Duration::from_secs(3));
-    target.work()?;
-    std::thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(3));
+    target.work(subject, seconds)?;
+    thread::sleep(Duration::from_secs(5));
     drop(memleak);
     let text = fs::read_to_string(&output)?;
-    listed_last(&text).context("memleak has listed nothing")
+    listed_last(&text).context("does not attach, or lists nothing")
 }
 
-fn libc_of(pid: u32) -> Result<String> {
+/// The library that the program's malloc is in.
+fn allocator_of(pid: u32) -> Result<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let mut paths = maps
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(5));
-    paths
-        .find(|path| path.contains("/libc.so") || path.contains("/libc-"))
+    let paths = || {
+        maps.lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+    };
+    ["/libjemalloc.so", "/libc.so", "/libc-"]
+        .iter()
+        .find_map(|name| paths().find(|path| path.contains(name)))
         .map(str::to_owned)
         .context("the program has no C library")
 }

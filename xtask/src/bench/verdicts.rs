@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use crate::{command::run, workspace};
 
-/// Judges the corpus and prints the tables.
-pub(super) fn measure() -> Result<()> {
+/// Runs the test that prints a table.
+pub(super) fn print(test: &str) -> Result<()> {
     run(Command::new(workspace::cargo())
         .current_dir(workspace::root())
         .env("CARGO_TARGET_DIR", workspace::target())
         .args(["test", "--release", "--quiet", "--package=leaktrace"])
         .args(["--test=verdicts", "--", "--ignored", "--nocapture"])
-        .arg("print_the_table"))
+        .arg(test))
 }
