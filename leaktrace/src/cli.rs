@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use leaktrace_common::limits;
 
 use crate::analysis::Condition;
@@ -20,6 +20,8 @@ use crate::allocators::Pair;
                   `leaktrace doctor` says whether this machine can trace.\n\
                   Exit codes: 0 traced as asked, 1 could not, 2 wrong usage, 3 with --fail-on-leak \
                   a site was judged leaking.",
+    override_usage = "leaktrace [OPTIONS] -p <PID>...\n       \
+                      leaktrace [OPTIONS] -- <COMMAND> [ARG]...\n       leaktrace doctor",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     subcommand_negates_reqs = true
@@ -42,10 +44,10 @@ pub enum Command {
 
 /// Options of tracing.
 #[derive(Clone, Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["pids", "command"])))]
 pub struct TraceArgs {
     /// Process to trace; repeat it for several
-    #[arg(short, long = "pid", value_name = "PID", required_unless_present = "command",
-          conflicts_with = "command", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Vec<u32>,
 
     /// Start this command and trace it from its first allocation; its exit code becomes leaktrace's

@@ -56,6 +56,8 @@ pub struct Material<'a> {
     pub mappings_traced: bool,
     /// How long after its exec the program was not counted.
     pub unseen: Option<Duration>,
+    /// Age from which on live blocks are counted.
+    pub older: Duration,
     /// Whether any allocation function is probed.
     pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
@@ -114,6 +116,7 @@ pub fn report(
         parent_pid: material.parent_pid,
         epoch: (material.epoch > 1).then_some(material.epoch),
         unseen_s: material.unseen.map(|unseen| unseen.as_secs_f64()),
+        older_s: (!material.older.is_zero()).then(|| material.older.as_secs_f64()),
         process: process::line(material),
         limits: process::limits(material),
         time_left: process::time_left(material),
@@ -146,7 +149,7 @@ pub fn report(
             true => watched::churn(material, top, naming),
             false => Vec::new(),
         },
-        alerts: watched::alerts(material.alerts),
+        alerts: watched::alerts(material, naming),
         notices: notices(material),
     }
 }

@@ -125,6 +125,9 @@ pub struct Report {
     /// Seconds after its exec in which the program was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen_s: Option<f64>,
+    /// Blocks younger than so many seconds are not counted among the live ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_s: Option<f64>,
     /// The whole process.
     pub process: ProcessLine,
     /// What bounds its memory.

@@ -158,6 +158,12 @@ fn an_arena_that_is_made_inside_free_is_no_mapping_of_the_program() {
     for (caller, held) in traced.truth.sites() {
         assert_eq!(traced.report.held_by("heap", &caller), held);
     }
+    let reserved = traced.report.0["mapped"]["reserved_bytes"].as_u64();
+    assert!(
+        reserved <= Some(traced.report.mapped_bytes()),
+        "{}",
+        traced.report.0
+    );
     for site in traced.report.sites("mmap") {
         let frames = site.0["frames"].to_string();
         assert!(frames.contains("pthread_create"), "{frames}");

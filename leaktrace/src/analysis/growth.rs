@@ -11,8 +11,9 @@ use super::window::{MAX_STEPS, Window};
 
 /// Readings below which there is no slope.
 const MIN_READINGS_FOR_SLOPE: u32 = 3;
-/// Readings below which there is no verdict.
-const MIN_READINGS_FOR_VERDICT: u32 = 5;
+/// Readings below which there is no verdict: of five, not even five that rise are a trend at the level
+/// of [`SIGNIFICANT_Z`].
+const MIN_READINGS_FOR_VERDICT: u32 = 6;
 /// Readings below which nothing is called a leak: a cache that fills, sessions that have not ended yet
 /// and a batch look the same until one of the intervals is the last in which they grow. When none of 14
 /// was, fewer than one in five is such an end, with 95% confidence (the rule of three: J. A. Hanley, A.
@@ -120,6 +121,14 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         }
     };
     let slope = slope(&whole, verdict, survival);
+    // No trend yet, and yet the slope is not zero beyond doubt: a few readings more will tell.
+    let moves = slope.is_some_and(|slope| slope.low > 0.0 || slope.high < 0.0);
+    let (verdict, finding) = match verdict {
+        Verdict::Steady if moves && series.readings() < MIN_READINGS_FOR_LEAK => {
+            (Verdict::Unknown, Finding::TooEarly)
+        }
+        _ => (verdict, finding),
+    };
     Growth {
         bytes_per_s: slope.map(|slope| slope.value),
         interval_bytes_per_s: slope.map(|slope| [slope.low, slope.high]),

@@ -216,3 +216,16 @@ fn too_few_readings_or_too_short_a_time_is_unknown() {
     assert_eq!(early.reason.finding, Finding::TooEarly);
     assert!(early.words().contains("too early"), "{}", early.words());
 }
+
+#[test]
+fn what_grows_is_never_called_steady_because_it_is_early() {
+    for readings in 3..15 {
+        let rates = [1000, 1010, 990, 1005];
+        let leak = |i: u64| (i * rates[i as usize % 4], 0);
+        assert_eq!(
+            judged(&series(readings, 0.7, leak)),
+            Verdict::Unknown,
+            "after {readings} readings"
+        );
+    }
+}

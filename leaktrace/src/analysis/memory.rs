@@ -130,11 +130,15 @@ impl MemoryTracker {
         theil_sen(&window.live).map(|slope| slope.value / window.step_s)
     }
 
-    /// The bound that is reached first.
+    /// The bound that is reached first. How much of the machine others will take is not for this process
+    /// to say: there its own growth counts, against what is available now.
     pub fn time_left(&self) -> Option<TimeLeft> {
         let bounds = &self.latest.as_ref()?.bounds;
         let each = bounds.iter().filter_map(|bound| {
-            let (_, series) = self.bounds.iter().find(|(kind, _)| *kind == bound.kind)?;
+            let series = match bound.kind {
+                BoundKind::Machine => &self.resident,
+                _ => &self.bounds.iter().find(|(kind, _)| *kind == bound.kind)?.1,
+            };
             let left_bytes = bound.limit_bytes.saturating_sub(bound.used_bytes);
             let seconds = seconds_until(series, left_bytes as f64)?;
             Some(TimeLeft {
@@ -212,6 +216,26 @@ mod tests {
         assert_eq!(tracked(|_| 500_000).time_left(), None);
         assert_eq!(tracked(|s| 500_000 + s % 7 * 1000).time_left(), None);
         assert_eq!(tracked(|s| 500_000 + s.min(20) * 1000).time_left(), None);
+    }
+
+    #[test]
+    fn what_others_take_of_the_machine_is_not_this_processs_end() {
+        let mut tracker = MemoryTracker::default();
+        for second in 0..60 {
+            let reading = MemoryUse {
+                anonymous_bytes: 100_000 + second * 100,
+                bounds: vec![Bound {
+                    kind: BoundKind::Machine,
+                    limit_bytes: 1_000_000,
+                    used_bytes: 200_000 + second * 10_000,
+                }],
+                ..MemoryUse::default()
+            };
+            tracker.observe(Duration::from_secs(second), reading, 1000);
+        }
+        let left = tracker.time_left().unwrap();
+        assert!(left.seconds[0] > 1500.0, "{left:?}");
+        assert!(left.seconds[1] < 3000.0, "{left:?}");
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl Tracker {
         self.last_reading = snapshot.elapsed;
     }
 
+    /// Passes over the time in which no block can be old enough to count: a level that is zero because
+    /// nobody looked is no part of a series.
+    pub fn skip(&mut self, elapsed: Duration) {
+        self.last_reading = elapsed;
+    }
+
     /// How a site grows, by its index in the kernel's table; unknown for a site never observed.
     pub fn growth(&self, site_index: u32) -> Growth {
         self.sites

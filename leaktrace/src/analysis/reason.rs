@@ -84,26 +84,31 @@ impl Reason {
     pub(super) fn words(&self, verdict: Verdict, rate: Option<(f64, f64)>) -> String {
         let Steps { grew, fell, of } = self.steps;
         let span = units::elapsed(self.span_s);
+        // Readings are joined to these; they have nothing to do with the time between reports.
+        let of = format!(
+            "{of} intervals of {}",
+            units::elapsed(self.span_s / f64::from(of.max(1)))
+        );
         let rate = rate.map_or_else(String::new, |(value, error)| {
             format!(", {} ± {}", units::rate(value), units::unsigned_rate(error))
         });
         if self.finding == Finding::TooEarly {
             return format!(
-                "grew in {grew} of {of} intervals: too early to tell a leak from a cache that fills{rate}"
+                "grew in {grew} of {of}: too early to tell a leak from a cache that fills{rate}"
             );
         }
         if verdict == Verdict::Unknown {
             return format!("too little was seen: {span}");
         }
         if verdict == Verdict::Shrinking {
-            return format!("fell in {fell} of {of} intervals{rate}");
+            return format!("fell in {fell} of {of}{rate}");
         }
         if verdict == Verdict::Steady && grew + fell == 0 {
             return format!("has not changed in {span}");
         }
         let why = match self.finding {
             Finding::TooLittle | Finding::TooEarly | Finding::Still => {
-                return format!("grew in {grew} and fell in {fell} of {of} intervals{rate}");
+                return format!("grew in {grew} and fell in {fell} of {of}{rate}");
             }
             Finding::NothingFreed => "next to nothing of it was freed".to_owned(),
             Finding::Kept { percent, age_s } => {
@@ -116,7 +121,7 @@ impl Reason {
             Finding::Filled => "but ever less of what is new stays".to_owned(),
             Finding::Late => "and only of late".to_owned(),
         };
-        format!("grew in {grew} of {of} intervals, {why}{rate}")
+        format!("grew in {grew} of {of}, {why}{rate}")
     }
 }
 
@@ -140,7 +145,7 @@ mod tests {
         };
         assert_eq!(
             reason.words(Verdict::Leaking, Some((1_258_291.2, 104_857.6))),
-            "grew in 11 of 12 intervals, 98% of what outlived 30.0 s is still live, \
+            "grew in 11 of 12 intervals of 10.0 s, 98% of what outlived 30.0 s is still live, \
              +1.2 MiB/s ± 102.4 KiB/s"
         );
     }

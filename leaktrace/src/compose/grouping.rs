@@ -39,13 +39,27 @@ pub(super) fn group(sites: Vec<Site>, by: GroupBy, order: Order, count: usize) -
     }
     for group in groups.iter_mut().filter(|group| group.stacks > 1) {
         group.reason = format!(
-            "{} stacks; the first of them {}",
-            group.stacks, group.reason
+            "{} stacks; the one that is shown is {}: {}",
+            group.stacks,
+            group.verdict.word(),
+            group.reason
         );
+        group.verdict = of_whole(group);
     }
     sort(&mut groups, order);
     groups.truncate(if count == 0 { usize::MAX } else { count });
     groups
+}
+
+/// A group does not leak or grow when what some of its stacks take, others give back.
+fn of_whole(group: &Site) -> Verdict {
+    match (group.verdict, group.growth_interval_bytes_per_s) {
+        (Verdict::Leaking | Verdict::Growing, Some([_, high])) if high < 0.0 => Verdict::Shrinking,
+        (Verdict::Leaking | Verdict::Growing, Some(_)) if group.growth_bytes_per_s <= Some(0.0) => {
+            Verdict::Steady
+        }
+        (verdict, _) => verdict,
+    }
 }
 
 fn sort(groups: &mut [Site], order: Order) {
@@ -140,6 +154,7 @@ const fn strength(verdict: Verdict) -> u8 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -184,6 +199,21 @@ mod tests {
         assert_eq!(groups[0].growth_bytes_per_s, Some(110.0));
         assert_eq!(groups[0].growth_interval_bytes_per_s, Some([0.0, 110.0]));
         assert_eq!(groups[1].stacks, 1);
+    }
+
+    #[test]
+    fn a_group_does_not_leak_when_it_shrinks_as_a_whole() {
+        let shrinks = Site {
+            growth_bytes_per_s: Some(-900.0),
+            growth_interval_bytes_per_s: Some([-950.0, -850.0]),
+            ..site("d", "parse", 12, Verdict::Shrinking, 5)
+        };
+        let mut all = sites();
+        all.push(shrinks);
+        let groups = group(all, GroupBy::Function, Order::Bytes, 0);
+        let parse = groups.iter().find(|group| group.stacks == 3).unwrap();
+        assert_eq!(parse.verdict, Verdict::Shrinking);
+        assert!(parse.reason.contains("is leaking"), "{}", parse.reason);
     }
 
     #[test]

@@ -7,11 +7,12 @@ use crate::symbolize::Naming;
 use crate::units;
 
 /// Each alert as a sentence.
-pub(super) fn alerts(alerts: &[Alert]) -> Vec<String> {
-    alerts.iter().map(words).collect()
+pub(super) fn alerts(material: &Material<'_>, naming: &mut dyn Naming) -> Vec<String> {
+    let alerts = material.alerts.iter();
+    alerts.map(|alert| words(alert, material, naming)).collect()
 }
 
-fn words(alert: &Alert) -> String {
+fn words(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     match alert {
         Alert::Resident {
             rss_bytes,
@@ -30,10 +31,29 @@ fn words(alert: &Alert) -> String {
             units::elapsed(lasting.as_secs_f64())
         ),
         Alert::Leaks(ids) => {
-            let ids: Vec<String> = ids.iter().map(|id| format!("{id:016x}")).collect();
-            format!("newly judged leaking: {}", ids.join(", "))
+            let leaks: Vec<String> = ids.iter().map(|id| leak(*id, material, naming)).collect();
+            format!("newly judged leaking: {}", leaks.join("; "))
         }
     }
+}
+
+/// A leak by the function to look at, what it holds and how fast it grows.
+fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
+    let readings = &material.snapshot.sites;
+    let Some(reading) = readings.iter().find(|reading| reading.stack.id == id) else {
+        return format!("id {id:016x}");
+    };
+    let site = site(material, reading, naming);
+    let frame = site.suspect_frame.and_then(|index| site.frames.get(index));
+    let function = frame.or_else(|| site.frames.first());
+    let function = function.and_then(|frame| frame.function.as_deref());
+    let rate = site.growth_bytes_per_s.map(units::rate);
+    format!(
+        "{} with {} live, {}, id {id:016x}",
+        function.unwrap_or("code without a name"),
+        units::bytes(site.live_bytes),
+        rate.as_deref().unwrap_or("at an unknown rate"),
+    )
 }
 
 /// The busiest sites, with their names.

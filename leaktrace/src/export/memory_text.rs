@@ -98,7 +98,7 @@ pub(super) fn owners(report: &Report) -> Option<String> {
     let kinds = report.process.growth_by_kind.as_ref();
     if let Some(kinds) = kinds.filter(|kinds| kinds.major_faults > 0) {
         let faults = units::counted(kinds.major_faults.cast_unsigned(), "page fault");
-        parts.push(format!("{faults} that waited for a disk"));
+        parts.push(format!("after {faults} that waited for a disk"));
     }
     if report.process.rss_bytes.is_some() && report.elapsed_s - owners.at_s >= STALE_S {
         let at = units::elapsed(owners.at_s);
@@ -125,11 +125,11 @@ pub(super) fn limits(report: &Report) -> Option<String> {
         .map(used)
         .collect();
     if let (Some([from, to]), Some(kind)) = (report.time_left.time_left_s, until) {
-        parts.push(format!(
-            "the {kind} limit is reached in {} to {} if it goes on like this",
-            units::elapsed(from),
-            units::elapsed(to)
-        ));
+        let (from, to) = (units::elapsed(from), units::elapsed(to));
+        parts.push(match kind {
+            "machine" => format!("what is left lasts {from} to {to} of this process's growth"),
+            _ => format!("the {kind} limit is reached in {from} to {to} if it goes on like this"),
+        });
     }
     (!parts.is_empty()).then(|| parts.join(", "))
 }

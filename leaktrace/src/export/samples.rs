@@ -103,6 +103,7 @@ pub(super) fn report() -> Report {
         parent_pid: None,
         epoch: None,
         unseen_s: None,
+        older_s: None,
         seq: 1,
         is_final: false,
         elapsed_s: 10.0,

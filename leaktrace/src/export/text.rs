@@ -96,9 +96,13 @@ fn push_header(out: &mut String, report: &Report) {
 fn heap(report: &Report) -> String {
     let totals = &report.totals;
     let mut text = format!(
-        "{} live in {} ({} allocated, {} freed)",
+        "{} live in {}{} ({} allocated, {} freed)",
         units::bytes(totals.live_bytes),
         units::counted(totals.live_count, "block"),
+        report.older_s.map_or_else(String::new, |older_s| format!(
+            " that are {} old, of all",
+            units::elapsed(older_s)
+        )),
         units::count(totals.allocated_count),
         units::count(totals.freed_count),
     );

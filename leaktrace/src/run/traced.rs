@@ -334,9 +334,9 @@ impl Traced {
         self.main_thread_holds_probes = session.main_thread_holds_probes();
         self.latest = Snapshot {
             elapsed,
-            sites,
             unmatched_frees: session.unmatched_frees(self.index),
-            reserved_bytes: session.reserved_bytes(self.index),
+            reserved_bytes: session.reserved_bytes(self.index, &sites),
+            sites,
             losses: session.losses(self.index),
             unwind_table_bytes: session.unwind_table_bytes(),
             rss_bytes: self.rss_bytes(),
@@ -345,7 +345,11 @@ impl Traced {
         for (number, pair) in (0..).zip(&mut self.pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
-        self.tracker.observe(&self.latest);
+        if elapsed < older {
+            self.tracker.skip(elapsed);
+        } else {
+            self.tracker.observe(&self.latest);
+        }
         self.read_memory(elapsed);
         Ok(())
     }
@@ -446,6 +450,7 @@ impl Traced {
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mmap,
             unseen: self.unseen,
+            older: args.older,
             heap_traced: !self.plan.probes.is_empty(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             main_thread_ended: self

@@ -101,13 +101,13 @@ impl MappedLedger {
         self.pieces.iter().map(|(start, piece)| (*start, piece.end))
     }
 
-    /// Bytes of mappings that only set addresses aside.
-    pub(super) fn reserved_bytes(&self) -> u64 {
-        let origins = self.origins.values();
-        origins
-            .filter(|origin| origin.reserved)
-            .map(|origin| origin.left_bytes)
-            .sum()
+    /// Bytes of mappings that only set addresses aside, by the site that made them.
+    pub(super) fn reserved_by_site(&self) -> HashMap<u32, u64> {
+        let mut reserved = HashMap::new();
+        for origin in self.origins.values().filter(|origin| origin.reserved) {
+            *reserved.entry(origin.site).or_default() += origin.left_bytes;
+        }
+        reserved
     }
 
     /// Forgets what is not mapped any more, after events were lost: `mapped` says whether an

@@ -15,7 +15,6 @@ use leaktrace_common::stack::{Source, StackEnd, StackRecord};
 
 use super::Session;
 use super::ages::sum_of_births;
-use super::mapped::MappedLedger;
 use crate::snapshot::{Losses, SiteReading, Stack, Totals};
 
 impl Session {
@@ -44,11 +43,18 @@ impl Session {
         self.pair_unmatched.read(place)
     }
 
-    /// Bytes that the process has mapped but only set aside (PROT_NONE, MAP_NORESERVE).
-    pub fn reserved_bytes(&self, process: u16) -> u64 {
-        self.mapped
-            .get(usize::from(process))
-            .map_or(0, MappedLedger::reserved_bytes)
+    /// Of what these sites have mapped and hold by these totals, bytes that were only set aside
+    /// (PROT_NONE, MAP_NORESERVE).
+    pub fn reserved_bytes(&self, process: u16, sites: &[SiteReading]) -> u64 {
+        let Some(ledger) = self.mapped.get(usize::from(process)) else {
+            return 0;
+        };
+        let reserved = ledger.reserved_by_site();
+        sites
+            .iter()
+            .filter(|site| site.stack.source == Source::Mmap)
+            .filter_map(|site| Some(site.totals.live_bytes.min(*reserved.get(&site.index)?)))
+            .sum()
     }
 
     /// What was lost of a process so far.
