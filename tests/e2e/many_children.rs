@@ -128,7 +128,7 @@ fn a_stranger_that_gets_the_id_of_a_child_that_has_ended_is_not_taken_for_it() {
 fn a_process_may_run_more_programs_than_the_table_has_room_for() {
     for options in [&[][..], &["--follow-forks"]] {
         let mut target = Target::start(&Program::c("many_children.c"), &["exec", "400"]);
-        let mut all = vec!["--max-live", "1024", "--interval", "200ms"];
+        let mut all = vec!["--max-live", "4096", "--interval", "200ms"];
         all.extend(options);
         let mut tracer = Tracer::attach(target.pid(), &all);
         target.work();
