@@ -116,7 +116,7 @@ pub fn report(
         parent_pid: material.parent_pid,
         epoch: (material.epoch > 1).then_some(material.epoch),
         unseen_s: material.unseen.map(|unseen| unseen.as_secs_f64()),
-        older_s: (!material.older.is_zero()).then(|| material.older.as_secs_f64()),
+        older_s: (!material.older.is_zero()).then_some(material.older.as_secs_f64()),
         process: process::line(material),
         limits: process::limits(material),
         time_left: process::time_left(material),
