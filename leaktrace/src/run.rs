@@ -41,7 +41,7 @@ const LONGEST_WAIT_FOR_TABLES: Duration = Duration::from_millis(400);
 /// What a session has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// At least one site was judged leaking at the end.
+    /// At least one site was judged leaking at the end; looked at only with `--fail-on-leak`.
     pub leak_found: bool,
     /// How the command ended that leaktrace started, as a shell says it: its exit code, or 128 and
     /// the signal. Absent without a command, and when it runs on.

@@ -328,7 +328,7 @@ impl<'a> Watch<'a> {
         };
         let gone = |target: &mut Traced| target.reported && released.contains(&target.index);
         for target in self.targets.extract_if(.., gone) {
-            self.leak_found |= target.is_leaking();
+            self.leak_found |= self.args.fail_on_leak && target.is_leaking();
         }
         for target in &mut self.targets {
             target.former.retain(|place| !released.contains(place));
@@ -337,7 +337,8 @@ impl<'a> Watch<'a> {
 
     /// Whether a site of any process was judged leaking at its latest reading.
     pub(super) fn leak_found(&self) -> bool {
-        self.leak_found || self.targets.iter().any(Traced::is_leaking)
+        // To judge every site takes a while, in which nobody is to wait for the end.
+        self.leak_found || self.args.fail_on_leak && self.targets.iter().any(Traced::is_leaking)
     }
 
     /// Looks at processes that have told of new code, and tells what is probed in it.
