@@ -8,20 +8,8 @@ use std::process::Command;
 
 use leaktrace_tests::{
     Program, Report, Target, Tracer, Truth, assert_sites_are_true, assert_totals_are_true, copy,
-    scratch,
+    path_text, run_tool, scratch,
 };
-
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "{program} {arguments:?}"
-    );
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a name")
-}
 
 /// A static program: all of its allocator is in it.
 fn program() -> Program {
@@ -32,8 +20,11 @@ fn program() -> Program {
 fn divide(folder: &Path) -> (PathBuf, PathBuf) {
     let (runs, debug) = (folder.join("divided"), folder.join("divided.debug"));
     copy(&program().path(), &runs);
-    run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
-    run("strip", &[text(&runs)]);
+    run_tool(
+        "objcopy",
+        &["--only-keep-debug", path_text(&runs), path_text(&debug)],
+    );
+    run_tool("strip", &[path_text(&runs)]);
     (runs, debug)
 }
 
@@ -58,11 +49,11 @@ fn a_debug_file_is_found_by_the_link_to_it() {
     for place in ["", ".debug"] {
         let folder = scratch();
         let (runs, debug) = divide(folder.path());
-        run(
+        run_tool(
             "objcopy",
             &[
-                &format!("--add-gnu-debuglink={}", text(&debug)),
-                text(&runs),
+                &format!("--add-gnu-debuglink={}", path_text(&debug)),
+                path_text(&runs),
             ],
         );
         if !place.is_empty() {
@@ -86,17 +77,23 @@ fn without_a_build_id_the_checksum_decides() {
             folder.path().join("divided.debug"),
         );
         copy(&whole.path(), &runs);
-        run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
-        run("strip", &[text(&runs)]);
-        run(
+        run_tool(
+            "objcopy",
+            &["--only-keep-debug", path_text(&runs), path_text(&debug)],
+        );
+        run_tool("strip", &[path_text(&runs)]);
+        run_tool(
             "objcopy",
             &[
-                &format!("--add-gnu-debuglink={}", text(&debug)),
-                text(&runs),
+                &format!("--add-gnu-debuglink={}", path_text(&debug)),
+                path_text(&runs),
             ],
         );
         if !right {
-            run("objcopy", &["--add-section=.more=/bin/true", text(&debug)]);
+            run_tool(
+                "objcopy",
+                &["--add-section=.more=/bin/true", path_text(&debug)],
+            );
         }
         let target = Target::start_command(Command::new(&runs).arg("leak"));
         if right {
@@ -112,7 +109,9 @@ fn without_a_build_id_the_checksum_decides() {
 fn a_debug_file_is_found_by_its_build_id_in_the_root_of_the_process() {
     let root = scratch();
     let (runs, debug) = divide(root.path());
-    let notes = Command::new("readelf").args(["-n", text(&runs)]).output();
+    let notes = Command::new("readelf")
+        .args(["-n", path_text(&runs)])
+        .output();
     let notes = String::from_utf8(notes.expect("readelf").stdout).expect("text");
     let (_, id) = notes.split_once("Build ID: ").expect("a build id");
     let id = id.split_whitespace().next().expect("a build id");
@@ -120,7 +119,7 @@ fn a_debug_file_is_found_by_its_build_id_in_the_root_of_the_process() {
     std::fs::create_dir_all(&folder).expect("a folder");
     std::fs::rename(&debug, folder.join(format!("{}.debug", &id[2..]))).expect("a new place");
     let mut command = Command::new("chroot");
-    command.args([text(root.path()), "/divided", "leak"]);
+    command.args([path_text(root.path()), "/divided", "leak"]);
     assert_found(&trace(Target::start_command(&mut command)));
     drop(runs);
 }
@@ -131,13 +130,16 @@ fn a_broken_debug_file_leaves_the_program_as_it_is() {
     let runs = folder.path().join("divided");
     let debug = folder.path().join("divided.debug");
     copy(&Program::c("late.c").path(), &runs);
-    run("objcopy", &["--only-keep-debug", text(&runs), text(&debug)]);
-    run(
+    run_tool(
+        "objcopy",
+        &["--only-keep-debug", path_text(&runs), path_text(&debug)],
+    );
+    run_tool(
         "objcopy",
         &[
             "--strip-debug",
-            &format!("--add-gnu-debuglink={}", text(&debug)),
-            text(&runs),
+            &format!("--add-gnu-debuglink={}", path_text(&debug)),
+            path_text(&runs),
         ],
     );
     let length = std::fs::metadata(&debug).expect("a file").len();
@@ -159,17 +161,17 @@ fn pack(program: &Path, folder: &Path, exported: &[&str]) -> PathBuf {
         .into();
     strip.extend(exported.iter().map(|name| format!("--strip-symbol={name}")));
     let mut arguments: Vec<&str> = strip.iter().map(String::as_str).collect();
-    arguments.extend([text(&runs), text(&symbols)]);
-    run("objcopy", &arguments);
-    run("strip", &[text(&runs)]);
-    run("xz", &["--force", text(&symbols)]);
+    arguments.extend([path_text(&runs), path_text(&symbols)]);
+    run_tool("objcopy", &arguments);
+    run_tool("strip", &[path_text(&runs)]);
+    run_tool("xz", &["--force", path_text(&symbols)]);
     add_packed(&runs, &folder.join("symbols.xz"));
     runs
 }
 
 fn add_packed(program: &Path, packed: &Path) {
-    let section = format!("--add-section=.gnu_debugdata={}", text(packed));
-    run("objcopy", &[&section, text(program)]);
+    let section = format!("--add-section=.gnu_debugdata={}", path_text(packed));
+    run_tool("objcopy", &[&section, path_text(program)]);
 }
 
 #[test]
@@ -203,10 +205,10 @@ fn symbols_that_unpack_to_too_much_are_left_packed() {
     let zeros = folder.path().join("zeros");
     let file = std::fs::File::create(&zeros).expect("a file");
     file.set_len(300 << 20).expect("a length");
-    run("xz", &["-0", "--force", text(&zeros)]);
+    run_tool("xz", &["-0", "--force", path_text(&zeros)]);
     let runs = folder.path().join("packed");
     copy(&Program::c("late.c").path(), &runs);
-    run("strip", &["--strip-debug", text(&runs)]);
+    run_tool("strip", &["--strip-debug", path_text(&runs)]);
     add_packed(&runs, &folder.path().join("zeros.xz"));
     let mut target = Target::start_command(&mut Command::new(&runs));
     let tracer = Tracer::attach(target.pid(), &[]);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use leaktrace_tests::{
     Program, Report, Target, Tracer, assert_refused, assert_sites_are_true, copy, leaktrace,
-    run_to_end, scratch,
+    path_text, run_to_end, run_tool, scratch,
 };
 
 /// What a server says.
@@ -84,28 +84,21 @@ fn answer(mut connection: TcpStream, says: &Says) -> Option<TcpStream> {
     None
 }
 
-fn run(program: &str, arguments: &[&str]) {
-    let status = Command::new(program).args(arguments).status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "{program} {arguments:?}"
-    );
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a name")
-}
-
 /// Divides an object into what is used, its debug file, and where servers have that.
 fn divide(whole: &Path, folder: &Path) -> (PathBuf, PathBuf, String) {
     let (used, debug) = (folder.join("divided"), folder.join("divided.debug"));
     copy(whole, &used);
-    run("objcopy", &["--only-keep-debug", text(&used), text(&debug)]);
-    run("strip", &[text(&used)]);
+    run_tool(
+        "objcopy",
+        &["--only-keep-debug", path_text(&used), path_text(&debug)],
+    );
+    run_tool("strip", &[path_text(&used)]);
     // Beside the object it would be found without a server.
     let elsewhere = folder.join("elsewhere");
     std::fs::rename(&debug, &elsewhere).expect("a new name");
-    let notes = Command::new("readelf").args(["-n", text(&used)]).output();
+    let notes = Command::new("readelf")
+        .args(["-n", path_text(&used)])
+        .output();
     let notes = String::from_utf8(notes.expect("readelf").stdout).expect("text");
     let (_, id) = notes.split_once("Build ID: ").expect("a build id");
     let id = id.split_whitespace().next().expect("a build id");

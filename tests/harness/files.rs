@@ -32,3 +32,17 @@ pub fn copy(from: &Path, to: &Path) {
         )
     });
 }
+
+/// Runs a tool to its end; panics when it fails.
+pub fn run_tool(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{program} {arguments:?}"
+    );
+}
+
+/// A path as an argument of a tool.
+pub fn path_text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}

@@ -30,7 +30,7 @@ mod truth;
 use std::time::Duration;
 
 pub use compile::{Program, traced_programs};
-pub use files::{copy, read, scratch};
+pub use files::{copy, path_text, read, run_tool, scratch};
 pub use memory_group::MemoryGroup;
 pub use procfs::{code_at, cpu_time, peak_resident_bytes};
 pub use report::{Frame, Held, Report, Site};
