@@ -1,8 +1,13 @@
 //! Sizes that both sides build on. Those that an option changes are defaults here.
 
-/// Frames stored for one stack, the caller of the allocation function included. Chosen so that a
-/// [`crate::stack::StackRecord`] is exactly 1 KiB.
-pub const MAX_FRAMES: usize = 126;
+/// Frames stored for one stack, the caller of the allocation function included.
+pub const MAX_FRAMES: usize = RECORD_FRAMES + DEEP_FRAMES;
+
+/// Frames that stand in a [`crate::stack::StackRecord`], which is exactly 1 KiB with them.
+pub const RECORD_FRAMES: usize = 126;
+
+/// Further frames, in a [`crate::stack::DeepFrames`]: 3 KiB, for those few stacks that have them.
+pub const DEEP_FRAMES: usize = 384;
 
 /// Frames of a stack on a kernel without bpf_loop.
 pub const MAX_FRAMES_WITHOUT_LOOP: usize = 64;
@@ -70,6 +75,12 @@ pub const fn spilled_entries(live_entries: u32) -> u32 {
 
 /// Default number of distinct stacks.
 pub const DEFAULT_STACK_ENTRIES: u32 = 128 * 1024;
+
+/// Of so many distinct stacks, those that there is room for with more frames than a record has.
+pub const fn deep_stack_entries(stack_entries: u32) -> u32 {
+    let share = stack_entries / 8;
+    if share < 64 { 64 } else { share }
+}
 
 /// Sites whose live bytes are counted by time of birth too, 512 bytes each: those that are seen
 /// first. Verdicts on the others go without.

@@ -24,6 +24,8 @@ mod user {
     // SAFETY: as above.
     unsafe impl aya::Pod for stack::StackRecord {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for stack::DeepFrames {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for stack::BridgeKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for stack::Bridge {}

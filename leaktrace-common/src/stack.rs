@@ -1,6 +1,10 @@
 //! Call stacks: how they are stored, how they are hashed, and why they end.
 
-use crate::limits::{MAX_FRAMES, MAX_PAIRS, MAX_PROCESSES};
+mod record;
+
+pub use record::{DeepFrames, StackRecord, WholeStack};
+
+use crate::limits::{MAX_PAIRS, MAX_PROCESSES};
 
 /// Sites that take allocations whose stack could not be stored: one for each process and source.
 pub const SITES_WITHOUT_STACK: u32 = SOURCES * MAX_PROCESSES;
@@ -139,26 +143,6 @@ impl StackEnd {
         }
     }
 }
-
-/// A stack that allocates. Stored once, by content, when it is first seen.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StackRecord {
-    /// 64-bit hash of process, source and frames.
-    pub hash: u64,
-    /// Index of the process.
-    pub process: u16,
-    /// A [`Source`].
-    pub source: u8,
-    /// A [`StackEnd`].
-    pub end: u8,
-    /// Frames in `frames`.
-    pub depth: u32,
-    /// Return addresses, the caller of the allocation function first.
-    pub frames: [u64; MAX_FRAMES],
-}
-
-const _: () = assert!(size_of::<StackRecord>() == 1024);
 
 /// Key of a bridge: a return address in a process.
 #[repr(C)]

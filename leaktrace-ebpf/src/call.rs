@@ -7,6 +7,7 @@ use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::programs::RetProbeContext;
 use leaktrace_common::call::{Call, NO_ARGUMENT, Width, note_index};
+use leaktrace_common::lane::Lane;
 
 use crate::maps::{CONTROL, PROBE_HITS};
 use crate::{process, registers};
@@ -60,6 +61,16 @@ impl Entry {
     #[inline(always)]
     pub fn call(&self) -> Call {
         Call::from_cookie(self.cookie)
+    }
+
+    /// Where the walk of its stack starts, or 0: with the return address at the stack pointer, which
+    /// a system call has not.
+    #[inline(always)]
+    pub fn walk_start(&self) -> u64 {
+        match self.call().lane {
+            Lane::SYSCALLS => self.instruction_pointer,
+            _ => 0,
+        }
     }
 
     /// Argument `n`, 0 to 5.

@@ -12,7 +12,7 @@ use leaktrace_common::limits;
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::mapping::MappingTable;
 use leaktrace_common::process::{Control, ProcessState};
-use leaktrace_common::stack::{Bridge, BridgeKey, SITES_WITHOUT_STACK, StackRecord};
+use leaktrace_common::stack::{Bridge, BridgeKey, DeepFrames, SITES_WITHOUT_STACK, StackRecord};
 use leaktrace_common::unwind::{Chunk, MAX_RARE_RULES, Memo, RareRule};
 
 use crate::scratch::Scratch;
@@ -114,6 +114,14 @@ pub static STACK_SITES: HashMap<u64, u32> =
 #[map]
 pub static STACKS: HashMap<u32, StackRecord> =
     HashMap::with_max_entries(limits::DEFAULT_STACK_ENTRIES, BPF_F_NO_PREALLOC);
+
+/// Key: index of a site whose stack has more frames than its record. Value: the others, written
+/// before the record is. Full: the stack ends with the record, as `StackEnd::TooDeep`.
+#[map]
+pub static DEEP_STACKS: HashMap<u32, DeepFrames> = HashMap::with_max_entries(
+    limits::deep_stack_entries(limits::DEFAULT_STACK_ENTRIES),
+    BPF_F_NO_PREALLOC,
+);
 
 /// Key: index of a site. Atomic adds by programs, mapped into user space for reading.
 #[map]

@@ -3,7 +3,7 @@
 //! The slot of a return address keeps the kernel's trampoline after a call was left by longjmp, until
 //! something else is written there. Only the frames tell whether the slot is still one of theirs.
 
-use leaktrace_common::lane::Lane;
+use leaktrace_common::stack::Source;
 
 use crate::call::Entry;
 use crate::scratch;
@@ -12,15 +12,11 @@ use crate::walk::{self, Passage};
 /// Whether the stack of a call surely does not go through the slot of a return address at `outer`.
 #[inline(always)]
 pub fn is_past(entry: &Entry, process: u32, outer: u64) -> bool {
-    let instruction_pointer = match entry.call().lane {
-        Lane::SYSCALLS => entry.instruction_pointer,
-        _ => 0,
-    };
     goes_past(
-        instruction_pointer,
+        entry.walk_start(),
         entry.stack_pointer,
         entry.frame_pointer,
-        u64::from(process),
+        walk::owner(process, Source::Heap),
         outer,
     ) != 0
 }
@@ -33,20 +29,19 @@ pub extern "C" fn goes_past(
     instruction_pointer: u64,
     stack_pointer: u64,
     frame_pointer: u64,
-    process: u64,
+    owner: u64,
     outer: u64,
 ) -> u64 {
     let Some(area) = scratch::acquire() else {
         return 0;
     };
-    // SAFETY: the pointer is a live map value that this walk has taken.
-    let walk = unsafe { &mut *area };
-    walk.instruction_pointer = instruction_pointer;
-    walk.beginning.stack_pointer = stack_pointer;
-    walk.beginning.frame_pointer = frame_pointer;
-    walk.record.process = process as u16;
-    walk.record.source = 0;
-    walk::begin(area);
+    walk::begin(
+        area,
+        instruction_pointer,
+        stack_pointer,
+        frame_pointer,
+        owner,
+    );
     let past = walk::to(area, outer) == Passage::Past;
     scratch::release(area);
     u64::from(past)

@@ -3,7 +3,7 @@
 //! a few areas, all CPUs share some more, and a walk takes a free one with a compare-and-exchange.
 
 use leaktrace_common::limits::{SCRATCH_SLOTS, SHARED_SCRATCH_SLOTS, SHARED_SCRATCH_TRIES};
-use leaktrace_common::stack::StackRecord;
+use leaktrace_common::stack::WholeStack;
 use leaktrace_common::unwind::{Beginning, REACH_WORDS, Registers, Trail};
 
 use crate::maps::{SCRATCH, SHARED_SCRATCH};
@@ -63,7 +63,7 @@ pub struct Scratch {
     /// A piece of the stack.
     pub window: Window,
     /// The stack, as it is stored.
-    pub record: StackRecord,
+    pub stack: WholeStack,
 }
 
 /// A piece of the stack, and what was read of it.

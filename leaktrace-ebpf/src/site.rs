@@ -1,12 +1,11 @@
 //! The site of a call: its stack, stored once by content, and the index of its totals.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
-use leaktrace_common::lane::Lane;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{SITE_NOT_COUNTED, Source, site_without_stack};
 
 use crate::call::Entry;
-use crate::maps::{CONTROL, SITE_ENTRIES, STACK_SITES, STACKS};
+use crate::maps::{CONTROL, DEEP_STACKS, SITE_ENTRIES, STACK_SITES, STACKS};
 use crate::scratch::{self, Scratch};
 use crate::{atomic, loss, reuse, unfinished, walk};
 
@@ -35,13 +34,10 @@ pub fn of(entry: &Entry, process: u32, source: Source, counted: bool) -> Caller 
         // SAFETY: the function takes any numbers, and fills the place that it is given.
         unsafe {
             find_caller(
-                match entry.call().lane {
-                    Lane::SYSCALLS => entry.instruction_pointer,
-                    _ => 0,
-                },
+                entry.walk_start(),
                 entry.stack_pointer,
                 entry.frame_pointer,
-                u64::from(process) | (source as u64) << 32,
+                walk::owner(process, source),
                 &raw mut caller,
             );
         }
@@ -64,14 +60,14 @@ pub unsafe extern "C" fn find_caller(
     instruction_pointer: u64,
     stack_pointer: u64,
     frame_pointer: u64,
-    process_and_source: u64,
+    owner: u64,
     caller: *mut Caller,
 ) -> u64 {
     if caller.is_null() {
         return 0;
     }
-    let process = process_and_source as u32;
-    let source = Source::from_number((process_and_source >> 32) as u32);
+    let process = owner as u32;
+    let source = Source::from_number((owner >> 32) as u32);
     // SAFETY: not null, so it is a caller that may be written.
     let caller = unsafe { &mut *caller };
     let Some(area) = scratch::acquire() else {
@@ -80,15 +76,14 @@ pub unsafe extern "C" fn find_caller(
         caller.site = site_without_stack(process, source);
         return 0;
     };
+    walk::begin(
+        area,
+        instruction_pointer,
+        stack_pointer,
+        frame_pointer,
+        owner,
+    );
     // SAFETY: the pointer is a live map value that this walk has taken.
-    let walk = unsafe { &mut *area };
-    walk.instruction_pointer = instruction_pointer;
-    walk.beginning.stack_pointer = stack_pointer;
-    walk.beginning.frame_pointer = frame_pointer;
-    walk.record.process = process as u16;
-    walk.record.source = source as u8;
-    walk::begin(area);
-    // SAFETY: as above.
     caller.return_address = unsafe { (*area).return_address };
     caller.site = find(area, process, source);
     scratch::release(area);
@@ -113,7 +108,7 @@ fn find(area: *mut Scratch, process: u32, source: Source) -> u32 {
 #[inline(always)]
 fn find_or_store(area: *mut Scratch, process: u32, source: Source) -> u32 {
     // SAFETY: the pointer is a live map value that this walk has taken.
-    let hash = unsafe { (*area).record.hash };
+    let hash = unsafe { (*area).stack.record.hash };
     if let Some(site) = STACK_SITES.get_ptr(hash) {
         // SAFETY: the pointer is a live map value, written once.
         let site = unsafe { *site };
@@ -143,15 +138,17 @@ fn store(area: *mut Scratch, hash: u64) -> Option<u32> {
     }
     // Ignored: the entry was inserted above.
     let _ = STACKS.remove(site);
+    // Ignored: most stacks have no frames there.
+    let _ = DEEP_STACKS.remove(site);
     // SAFETY: the pointer is a live map value, written once.
     STACK_SITES.get_ptr(hash).map(|site| unsafe { *site })
 }
 
-/// Keeps the area's record as the stack of a new site.
+/// Keeps the area's stack as that of a new site; cut, if there is room for its record alone.
 #[inline(always)]
 #[expect(
     clippy::needless_borrows_for_generic_args,
-    reason = "by value the record would be copied to the BPF stack, which has half its size"
+    reason = "by value the frames would be copied to the BPF stack, which has half their size"
 )]
 pub fn keep(area: *mut Scratch) -> Option<u32> {
     let site = match reuse::site() {
@@ -159,10 +156,23 @@ pub fn keep(area: *mut Scratch) -> Option<u32> {
         None => unused()?,
     };
     // SAFETY: the pointer is a live map value that this walk has taken.
-    STACKS
-        .insert(site, unsafe { &(*area).record }, u64::from(BPF_NOEXIST))
-        .ok()?;
-    Some(site)
+    let stack = unsafe { &mut (*area).stack };
+    if stack.is_deep()
+        && DEEP_STACKS
+            .insert(site, &stack.deep, u64::from(BPF_ANY))
+            .is_err()
+    {
+        stack.cut();
+    }
+    if STACKS
+        .insert(site, &stack.record, u64::from(BPF_NOEXIST))
+        .is_ok()
+    {
+        return Some(site);
+    }
+    // Ignored: most stacks have no frames there.
+    let _ = DEEP_STACKS.remove(site);
+    None
 }
 
 /// A site that was never used.

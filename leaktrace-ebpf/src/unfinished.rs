@@ -20,15 +20,15 @@ pub fn postpone(area: *mut Scratch) -> Option<u32> {
     if EH_FRAME.load() == 0 || walk.in_doubt == 0 || walk.return_address == 0 {
         return None;
     }
-    walk.record.frames[0] = walk.return_address;
-    walk.record.depth = 1;
-    walk.record.end = StackEnd::TableMissing as u8;
+    walk.stack.record.frames[0] = walk.return_address;
+    walk.stack.record.depth = 1;
+    walk.stack.record.end = StackEnd::TableMissing as u8;
     let site = save(area);
     if site.is_none() {
         // SAFETY: as above.
         let walk = unsafe { &mut *area };
-        walk.record.depth = 0;
-        walk.record.end = StackEnd::Unreadable as u8;
+        walk.stack.record.depth = 0;
+        walk.stack.record.end = StackEnd::Unreadable as u8;
     }
     site
 }
@@ -38,7 +38,7 @@ pub fn postpone(area: *mut Scratch) -> Option<u32> {
 #[inline(always)]
 pub fn send(area: *mut Scratch) -> Option<u32> {
     // SAFETY: the pointer is a live map value that this walk has taken.
-    let end = u32::from(unsafe { (*area).record.end });
+    let end = u32::from(unsafe { (*area).stack.record.end });
     let is_new = end == StackEnd::TableMissing as u32 || end == StackEnd::NoMapping as u32;
     if EH_FRAME.load() == 0 || !is_new {
         return None;
@@ -67,7 +67,9 @@ fn save(area: *mut Scratch) -> Option<u32> {
     let walk = unsafe { &mut *area };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    walk.record.hash = hash_end(hash_frame(hash_frame(walk.hash, now), walk.registers.sp));
+    walk.stack.record.hash = hash_end(hash_frame(hash_frame(walk.hash, now), walk.registers.sp));
+    // As the walk has left it, and not the record: user space sees by that whether it was cut.
+    let depth = walk.stack.record.depth;
     let Some(site) = site::keep(area) else {
         entry.discard(0);
         return None;
@@ -77,10 +79,10 @@ fn save(area: *mut Scratch) -> Option<u32> {
     // SAFETY: `place` is the reserved entry, which is large enough.
     unsafe {
         (*place).site = site;
-        (*place).process = u32::from(walk.record.process);
+        (*place).process = u32::from(walk.stack.record.process);
         (*place).registers = walk.registers;
         (*place).removals = walk.removals;
-        (*place).depth = u64::from(walk.record.depth);
+        (*place).depth = u64::from(depth);
         (*place).length_bytes = copy_stack(place, walk.registers.sp);
     }
     entry.submit(0);

@@ -11,7 +11,6 @@ mod memo;
 mod window;
 
 use aya_ebpf::helpers::bpf_probe_read_user;
-use leaktrace_common::limits::MAX_FRAMES;
 use leaktrace_common::mapping;
 use leaktrace_common::stack::{Source, StackEnd, hash_end, hash_frame, hash_start};
 
@@ -29,15 +28,32 @@ pub fn return_address(stack_pointer: u64) -> u64 {
     unsafe { bpf_probe_read_user(stack_pointer as *const u64) }.unwrap_or(0)
 }
 
-/// Begins a stack without frames: what is known before the walk, of which the registers, process
-/// and source are given. Not inlined: what it keeps on the
+/// Process in the lower half and source in the upper one: five arguments are all that a function can
+/// have.
+#[inline(always)]
+pub const fn owner(process: u32, source: Source) -> u64 {
+    process as u64 | (source as u64) << 32
+}
+
+/// Begins a stack without frames: what is known before the walk. Not inlined: what it keeps on the
 /// BPF stack would lie there below the walk, and there is no room for both (Linux 6.1).
 #[inline(never)]
-pub fn begin(area: *mut Scratch) {
+pub fn begin(
+    area: *mut Scratch,
+    instruction_pointer: u64,
+    stack_pointer: u64,
+    frame_pointer: u64,
+    owner: u64,
+) {
     // SAFETY: the pointer is a live map value that this walk has taken.
     let walk = unsafe { &mut *area };
-    let process = u32::from(walk.record.process);
-    let source = Source::from_number(u32::from(walk.record.source));
+    walk.instruction_pointer = instruction_pointer;
+    walk.beginning.stack_pointer = stack_pointer;
+    walk.beginning.frame_pointer = frame_pointer;
+    let process = owner as u32;
+    let source = Source::from_number((owner >> 32) as u32);
+    walk.stack.record.process = process as u16;
+    walk.stack.record.source = source as u8;
     let code = code::known(process).unwrap_or(Known::NOTHING);
     walk.removals = u64::from(code.removals);
     walk.in_doubt = u32::from(code.in_doubt);
@@ -48,8 +64,8 @@ pub fn begin(area: *mut Scratch) {
     walk.hash = hash_start(process, source);
     walk.mapping_start = 0;
     walk.mapping_end = 0;
-    walk.record.end = StackEnd::Unreadable as u8;
-    walk.record.depth = 0;
+    walk.stack.record.end = StackEnd::Unreadable as u8;
+    walk.stack.record.depth = 0;
     walk.unknown_code = 0;
     walk.stop_above = u64::MAX;
     let (stack_pointer, frame_pointer) =
@@ -87,7 +103,7 @@ pub fn take(area: *mut Scratch, process: u32) {
     if walk.unknown_code != 0 {
         code::note_unknown(process);
     }
-    walk.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.record.end)));
+    walk.stack.record.hash = hash_end(hash_frame(walk.hash, u64::from(walk.stack.record.end)));
 }
 
 /// How a stack relates to a slot of a return address further up.
@@ -140,14 +156,11 @@ pub fn remember(area: *mut Scratch, site: u32, process: u32) {
 /// Appends a frame; `false` when there is no room.
 #[inline(always)]
 fn push(walk: &mut Scratch, address: u64) -> bool {
-    let depth = walk.record.depth as usize;
-    if depth >= MAX_FRAMES {
-        return false;
+    let stored = walk.stack.push(address);
+    if stored {
+        walk.hash = hash_frame(walk.hash, address);
     }
-    walk.record.frames[depth] = address;
-    walk.record.depth = depth as u32 + 1;
-    walk.hash = hash_frame(walk.hash, address);
-    true
+    stored
 }
 
 /// Makes the mapping of the address the walk's; `false` when the address lies in no executable

@@ -1,7 +1,7 @@
 //! Call stacks and their names, against the stacks that the programs know of themselves.
 
 use leaktrace_tests::{
-    Frame, Held, Program, Report, Site, assert_nothing_lost, assert_sites_are_true, trace,
+    Frame, Held, Program, Report, Site, Traced, assert_nothing_lost, assert_sites_are_true, trace,
     trace_with,
 };
 
@@ -184,16 +184,90 @@ fn functions_of_rust_have_readable_names() {
     assert!(!names.iter().any(|name| name.contains("17h")), "{names:?}");
 }
 
+/// Frames of a stack that leaktrace keeps.
+const MOST_FRAMES: usize = 510;
+
+/// Of these, the ones that every stack has room for.
+const FRAMES_OF_ANY: usize = 126;
+
+/// Asserts that each stack of the program has a site with the same frames, or with the first ones of
+/// them where there are more than are kept; how many are whole.
+#[track_caller]
+fn assert_deep_stacks_are_true(traced: &Traced) -> usize {
+    assert_sites_are_true(&traced.report, &traced.truth);
+    let (mut whole, mut cut_count) = (0, 0);
+    for (_, addresses) in traced.truth.stacks() {
+        let depth = addresses.len();
+        let mut sites = traced.report.sites("heap").filter(|site| {
+            let seen: Vec<_> = site.frames().iter().map(Frame::address).collect();
+            let kept = match site.0["complete"].as_bool() {
+                Some(true) => depth,
+                _ => seen.len().min(depth - 1),
+            };
+            seen[1..] == addresses[1..kept]
+        });
+        let site = sites.next();
+        let site = site.unwrap_or_else(|| panic!("no stack of {depth} in {}", traced.report.0));
+        if site.0["complete"] == true {
+            whole += 1;
+        } else {
+            assert!([FRAMES_OF_ANY, MOST_FRAMES].contains(&site.frames().len()));
+            assert!(site.0["truncated"].is_string());
+            cut_count += 5;
+        }
+    }
+    let truncated = &traced.report.0["truncated_stacks"]["too_deep"];
+    assert_eq!(truncated.as_u64(), Some(cut_count));
+    assert_eq!(traced.report.loss("stack_truncated"), cut_count);
+    whole
+}
+
+#[test]
+fn deep_stacks_are_whole_with_and_without_frame_pointers() {
+    let depths = ["100", "125", "126", "127", "128", "300", "505", "510"];
+    let program = Program::c("deep.c");
+    for program in [program.clone(), program.with(&["-fomit-frame-pointer"])] {
+        let traced = trace(&program, &depths);
+        assert_eq!(assert_deep_stacks_are_true(&traced), depths.len());
+        assert_nothing_lost(&traced.report);
+    }
+}
+
 #[test]
 fn a_stack_that_is_too_deep_says_so_and_keeps_its_inner_part() {
-    let traced = trace(&Program::c("deep.c"), &[]);
+    let traced = trace(&Program::c("deep.c"), &["511", "900"]);
+    assert_eq!(assert_deep_stacks_are_true(&traced), 0);
+    for site in traced.report.sites("heap") {
+        assert_eq!(names(&site)[1..500], ["dig"; 499]);
+    }
+}
+
+#[test]
+fn deep_stacks_beyond_the_room_for_them_are_cut_and_say_so() {
+    let depths: Vec<String> = (130..230).map(|depth| depth.to_string()).collect();
+    let depths: Vec<&str> = depths.iter().map(String::as_str).collect();
+    let options = ["--max-stacks", "300"];
+    let traced = trace_with(&Program::c("deep.c"), &depths, &options);
+    assert_eq!(assert_deep_stacks_are_true(&traced), 64);
+}
+
+#[test]
+fn frame_pointers_are_followed_as_deep() {
+    let traced = trace_with(
+        &Program::c("deep.c"),
+        &["300", "500"],
+        &["--stacks", "frame-pointer"],
+    );
     assert_sites_are_true(&traced.report, &traced.truth);
-    let site = site_of(&traced.report, "leak_deep");
-    assert_eq!(names(&site)[1..100], ["dig"; 99]);
-    assert!((site.frames().len() as u64) < traced.truth.number("depth"));
-    assert_eq!(site.0["complete"], false);
-    assert!(site.0["truncated"].is_string());
-    assert!(traced.report.loss("stack_truncated") >= site.held().count);
+    for (_, addresses) in traced.truth.stacks() {
+        // The C library below the program's own frames keeps no frame pointers.
+        let own = addresses.len() - 4;
+        let found = traced.report.sites("heap").any(|site| {
+            let seen: Vec<_> = site.frames().iter().map(Frame::address).collect();
+            seen.len() >= own && seen[1..own] == addresses[1..own]
+        });
+        assert!(found, "no stack of {own} in {}", traced.report.0);
+    }
 }
 
 #[test]

@@ -48,7 +48,7 @@ unsafe extern "C" fn one_frame(_index: u64, context: *mut c_void) -> i64 {
             }
         }
         Err(end) => {
-            walk.record.end = end as u8;
+            walk.stack.record.end = end as u8;
             STOP
         }
     }
@@ -64,7 +64,7 @@ fn next_frame(walk: &mut Scratch) -> Result<Registers, StackEnd> {
         true => row_of(walk, address),
         false => Row::NO_INFO,
     };
-    let hidden = row.is_hidden() && walk.record.depth == 0;
+    let hidden = row.is_hidden() && walk.stack.record.depth == 0;
     if !hidden && !push(walk, at.pc) {
         return Err(StackEnd::TooDeep);
     }

@@ -104,12 +104,12 @@ fn follow_some(area: *mut Scratch) {
     let mut frame = 0;
     while frame < MAX_FRAMES_WITHOUT_LOOP {
         if let Some(end) = next_frame(walk) {
-            walk.record.end = end as u8;
+            walk.stack.record.end = end as u8;
             return;
         }
         frame += 1;
     }
-    walk.record.end = StackEnd::TooDeep as u8;
+    walk.stack.record.end = StackEnd::TooDeep as u8;
 }
 
 unsafe extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
@@ -118,7 +118,7 @@ unsafe extern "C" fn step(_index: u64, context: *mut c_void) -> i64 {
     match next_frame(walk) {
         None => CONTINUE,
         Some(end) => {
-            walk.record.end = end as u8;
+            walk.stack.record.end = end as u8;
             STOP
         }
     }
@@ -130,7 +130,7 @@ fn next_frame(walk: &mut Scratch) -> Option<StackEnd> {
     if at == 0 {
         // The first code of a thread clears the register, and the frames above it have saved that.
         // At the entry itself a zero is only what a caller without frame pointers left there.
-        return Some(match walk.record.depth {
+        return Some(match walk.stack.record.depth {
             0 | 1 => StackEnd::NoFramePointer,
             _ => StackEnd::Complete,
         });

@@ -118,8 +118,8 @@ pub fn keep(area: *mut Scratch, site: u32, process: u32) {
     }
     // SAFETY: the pointer is a live map value that was taken.
     let known = unsafe { &mut *memo };
-    if known.wanted != walk.record.hash {
-        known.wanted = walk.record.hash;
+    if known.wanted != walk.stack.record.hash {
+        known.wanted = walk.stack.record.hash;
     } else if walk.window.trail.close() && !has_changed(walk, process) {
         known.site = site;
         known.code = walk.beginning.code;
@@ -139,7 +139,7 @@ pub fn keep(area: *mut Scratch, site: u32, process: u32) {
 /// Whether the walk has ended for a reason that the words of the stack and the tables are.
 #[inline(always)]
 fn depends_on_stack_alone(walk: &Scratch) -> bool {
-    let end = u32::from(walk.record.end);
+    let end = u32::from(walk.stack.record.end);
     end != StackEnd::Unreadable as u32 && walk.unknown_code == 0
 }
 

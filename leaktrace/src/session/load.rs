@@ -199,6 +199,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .map_max_entries("LIVE", buckets(sizes.live))
         .map_max_entries("SPILLED", limits::spilled_entries(sizes.live))
         .map_max_entries("STACKS", sizes.stacks)
+        .map_max_entries("DEEP_STACKS", limits::deep_stack_entries(sizes.stacks))
         .map_max_entries("STACK_SITES", sizes.stacks)
         .map_max_entries("SITE_TOTALS", site_entries)
         .map_max_entries("PENDING", sizes.pending)

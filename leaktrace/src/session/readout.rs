@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::Context;
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::SiteTotals;
-use leaktrace_common::limits::{MAX_FRAMES, MAX_PAIRS};
+use leaktrace_common::limits::{DEEP_FRAMES, MAX_PAIRS, RECORD_FRAMES};
 use leaktrace_common::loss::LOSS_REASONS;
-use leaktrace_common::stack::{Source, StackEnd, StackRecord};
+use leaktrace_common::stack::{DeepFrames, Source, StackEnd, StackRecord};
 
 use super::Session;
 use super::ages::sum_of_births;
@@ -168,15 +168,22 @@ impl Session {
                 .map("STACKS")
                 .context("BPF map STACKS is missing")?,
         )?;
+        let deep: BpfHashMap<_, u32, DeepFrames> = BpfHashMap::try_from(
+            self.ebpf
+                .map("DEEP_STACKS")
+                .context("BPF map DEEP_STACKS is missing")?,
+        )?;
         let known = self.stacks.len();
         self.stacks.resize(handed_out.max(known), None);
         let mut waiting = std::mem::take(&mut self.unread_stacks);
         waiting.extend(self.places.sites_taken_again(free_sites));
         for index in waiting.into_iter().chain(known..handed_out) {
             // Absent: being stored right now, or given up by the CPU that lost a race.
-            match records.get(&u32::try_from(index)?, 0) {
+            let site = u32::try_from(index)?;
+            match records.get(&site, 0) {
                 Ok(record) => {
-                    let stack = decode(&record);
+                    // Absent only when the record is of such a CPU, and was there a moment longer.
+                    let stack = decode(&record, || deep.get(&site, 0).ok());
                     let stack = self.unfinished.complete(index, record.process, stack);
                     self.stacks[index] = Some((record.process, Arc::new(stack)));
                 }
@@ -187,12 +194,71 @@ impl Session {
     }
 }
 
-fn decode(record: &StackRecord) -> Stack {
-    let depth = (record.depth as usize).min(MAX_FRAMES);
+/// `deep` gives the frames that the record has no room for. A stack without them is cut.
+fn decode(record: &StackRecord, deep: impl FnOnce() -> Option<DeepFrames>) -> Stack {
+    let depth = record.depth as usize;
+    let mut end = StackEnd::from_number(u32::from(record.end));
+    let mut frames = record.frames[..depth.min(RECORD_FRAMES)].to_vec();
+    if depth > RECORD_FRAMES {
+        match deep() {
+            Some(deep) => {
+                let more = (depth - RECORD_FRAMES).min(DEEP_FRAMES);
+                frames.extend(&deep.frames[..more]);
+            }
+            None => end = StackEnd::TooDeep,
+        }
+    }
     Stack {
         id: record.hash,
         source: Source::from_number(u32::from(record.source)),
-        end: StackEnd::from_number(u32::from(record.end)),
-        frames: record.frames[..depth].to_vec(),
+        end,
+        frames,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(depth: usize) -> StackRecord {
+        StackRecord {
+            hash: 5,
+            process: 0,
+            source: 0,
+            end: StackEnd::Complete as u8,
+            depth: depth as u32,
+            frames: std::array::from_fn(|n| n as u64),
+        }
+    }
+
+    fn deep() -> Option<DeepFrames> {
+        Some(DeepFrames {
+            frames: std::array::from_fn(|n| (RECORD_FRAMES + n) as u64),
+        })
+    }
+
+    #[test]
+    fn frames_beyond_the_record_follow_those_in_it() {
+        for depth in [127, 300, RECORD_FRAMES + DEEP_FRAMES] {
+            let stack = decode(&record(depth), deep);
+            assert!(stack.frames.into_iter().eq(0..depth as u64), "{depth}");
+            assert_eq!(stack.end, StackEnd::Complete);
+        }
+    }
+
+    #[test]
+    fn nothing_is_looked_up_for_a_stack_that_its_record_holds() {
+        for depth in [0, 1, RECORD_FRAMES] {
+            let stack = decode(&record(depth), || panic!("looked up at {depth}"));
+            assert!(stack.frames.into_iter().eq(0..depth as u64));
+            assert_eq!(stack.end, StackEnd::Complete);
+        }
+    }
+
+    #[test]
+    fn a_stack_without_its_deep_frames_is_cut_and_not_whole() {
+        let stack = decode(&record(127), || None);
+        assert_eq!(stack.frames.len(), RECORD_FRAMES);
+        assert_eq!(stack.end, StackEnd::TooDeep);
     }
 }

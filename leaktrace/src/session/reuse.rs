@@ -5,13 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Context;
-use aya::maps::HashMap as BpfHashMap;
+use aya::maps::{HashMap as BpfHashMap, MapError};
 use leaktrace_common::ledger::{SiteBirths, SiteTotals};
-use leaktrace_common::limits::{FREE_SITES, MAX_PAIRS, MAX_PROCESSES, NOTED_FUNCTIONS};
+use leaktrace_common::limits::{
+    FREE_SITES, MAX_PAIRS, MAX_PROCESSES, NOTED_FUNCTIONS, RECORD_FRAMES,
+};
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::reuse::Reuse;
-use leaktrace_common::stack::{Bridge, BridgeKey, Source, StackRecord, site_without_stack};
+use leaktrace_common::stack::{
+    Bridge, BridgeKey, DeepFrames, Source, StackRecord, site_without_stack,
+};
 
 use super::Session;
 use super::array::MappedArray;
@@ -242,23 +246,41 @@ impl Session {
     }
 
     fn forget_stacks(&mut self, sites: &[u32]) -> anyhow::Result<()> {
-        let mut hashes = Vec::with_capacity(sites.len());
+        let mut stored = Vec::with_capacity(sites.len());
         let mut records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
             self.ebpf
                 .map_mut("STACKS")
                 .context("BPF map STACKS is missing")?,
         )?;
         for site in sites {
-            // As the programs have stored it: a stack that was finished here has got another one.
-            hashes.push(records.get(site, 0).context("a stack is missing")?.hash);
+            let record = match records.get(site, 0) {
+                Ok(record) => record,
+                // Given up by the CPU that lost a race, after it was read.
+                Err(MapError::KeyNotFound) => continue,
+                Err(error) => return Err(error).context("failed to read a stack"),
+            };
             records.remove(site).context("failed to forget a stack")?;
+            // As the programs have stored it: a stack that was finished here has got another hash,
+            // and more frames.
+            stored.push((*site, record.hash, record.depth as usize > RECORD_FRAMES));
+        }
+        let mut deep: BpfHashMap<_, u32, DeepFrames> = BpfHashMap::try_from(
+            self.ebpf
+                .map_mut("DEEP_STACKS")
+                .context("BPF map DEEP_STACKS is missing")?,
+        )?;
+        for (site, _, is_deep) in &stored {
+            if *is_deep {
+                deep.remove(site)
+                    .context("failed to forget a stack's deep frames")?;
+            }
         }
         let mut by_hash: BpfHashMap<_, u64, u32> = BpfHashMap::try_from(
             self.ebpf
                 .map_mut("STACK_SITES")
                 .context("BPF map STACK_SITES is missing")?,
         )?;
-        for hash in hashes {
+        for (_, hash, _) in stored {
             // Ignored: stacks that were finished here are not found by their hash.
             let _ = by_hash.remove(&hash);
         }

@@ -159,6 +159,10 @@ impl Waiting {
 
 impl Finished {
     fn append_to(self, process: u16, mut stack: Stack) -> Stack {
+        // There was no room for all frames before these.
+        if stack.frames.len() < self.kept {
+            return stack;
+        }
         stack.frames.truncate(self.kept);
         stack.frames.extend(self.frames);
         stack.end = self.end;
@@ -218,4 +222,41 @@ fn decode(bytes: &[u8]) -> Option<Waiting> {
             words: sent.stack.get(..words)?.to_vec(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use leaktrace_common::stack::Source;
+
+    use super::*;
+
+    fn stored(frames: &[u64], end: StackEnd) -> Stack {
+        Stack {
+            id: 1,
+            source: Source::Heap,
+            end,
+            frames: frames.to_vec(),
+        }
+    }
+
+    fn finished() -> Finished {
+        Finished {
+            kept: 2,
+            frames: vec![30, 40],
+            end: StackEnd::Complete,
+        }
+    }
+
+    #[test]
+    fn what_was_finished_comes_in_the_place_of_the_last_frame() {
+        let whole = finished().append_to(0, stored(&[10, 20, 30], StackEnd::NoMapping));
+        assert_eq!(whole.frames, [10, 20, 30, 40]);
+        assert_eq!(whole.end, StackEnd::Complete);
+    }
+
+    #[test]
+    fn a_stack_whose_frames_found_no_room_stays_cut() {
+        let cut = stored(&[10], StackEnd::TooDeep);
+        assert_eq!(finished().append_to(0, cut.clone()), cut);
+    }
 }
