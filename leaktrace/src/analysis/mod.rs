@@ -16,8 +16,9 @@ mod verdict;
 mod window;
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 

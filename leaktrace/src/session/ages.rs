@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use leaktrace_common::birth::birth_slot;
+use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot};
 
 use super::Session;
 
@@ -28,18 +28,22 @@ impl Session {
         Ok(sums)
     }
 
-    /// Live bytes of a site by birth slot up to the present one; absent for sites whose births are
-    /// not counted.
-    pub(super) fn live_by_birth(&self, site: u32) -> Option<Box<[u64]>> {
+    /// Birth slots up to the present one.
+    pub(super) fn birth_slots(&self) -> usize {
+        let armed_at_ns = self.control.read(0).armed_at_ns;
+        birth_slot(super::monotonic_ns().saturating_sub(armed_at_ns)) + 1
+    }
+
+    /// Live bytes of a site in its first `slots` birth slots; absent for sites whose births are not
+    /// counted.
+    pub(super) fn live_by_birth(&self, site: u32, slots: usize) -> Option<Box<[u64]>> {
         let site = site as usize;
         if site >= self.births.len() {
             return None;
         }
-        let armed_at_ns = self.control.read(0).armed_at_ns;
-        let slots = birth_slot(super::monotonic_ns().saturating_sub(armed_at_ns)) + 1;
         // SAFETY: the place is inside the mapping, of which no part is ever written from here.
         let counters = unsafe { (&raw const (*self.births.place(site)).live_bytes).cast::<u64>() };
-        let live_bytes = (0..slots).map(|slot| {
+        let live_bytes = (0..slots.min(BIRTH_SLOTS)).map(|slot| {
             // SAFETY: slots are below BIRTH_SLOTS, the length of the array.
             unsafe { counters.add(slot).read_volatile() }
         });

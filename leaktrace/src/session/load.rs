@@ -146,7 +146,7 @@ impl Session {
             )?,
             events: ring_buffer(&mut ebpf, "EVENTS")?,
             unfinished: UnfinishedStacks::new(ring_buffer(&mut ebpf, "UNFINISHED")?),
-            first_sites: HashMap::new(),
+            first_sites: foldhash::HashMap::default(),
             pair_unmatched: mapped_array(
                 &ebpf,
                 "PAIR_UNMATCHED",

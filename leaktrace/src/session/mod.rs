@@ -97,7 +97,7 @@ pub struct Session {
     unfinished: UnfinishedStacks,
     /// By the id of a stack: the first site that has it. A stack that was finished here can have
     /// more than one.
-    first_sites: HashMap<u64, u32>,
+    first_sites: foldhash::HashMap<u64, u32>,
     /// Absent when stacks are walked by frame pointers.
     builder: Option<Builder>,
     /// Processes that have told of new code.

@@ -1,13 +1,13 @@
 //! Reads what the programs have counted. Totals are summed in the kernel, so that a reading costs
 //! the same however many allocations are live; only ages walk the ledger.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use aya::maps::HashMap as BpfHashMap;
+use foldhash::{HashMap, HashMapExt};
 use leaktrace_common::ledger::SiteTotals;
 use leaktrace_common::limits::{DEEP_FRAMES, MAX_PAIRS, RECORD_FRAMES};
 use leaktrace_common::loss::LOSS_REASONS;
@@ -84,6 +84,7 @@ impl Session {
             Some(ledger) => ledger.totals().collect(),
             None => HashMap::new(),
         };
+        let birth_slots = self.birth_slots();
         let mut sites: Vec<SiteReading> = Vec::with_capacity(self.stacks.len());
         let mut places: HashMap<u32, usize> = HashMap::with_capacity(self.stacks.len());
         for (index, known) in (0u32..).zip(&self.stacks) {
@@ -109,7 +110,7 @@ impl Session {
             let live_by_birth = match stack.source {
                 Source::Mmap => None,
                 _ if aged.is_some() => None,
-                _ => self.live_by_birth(index),
+                _ => self.live_by_birth(index, birth_slots),
             };
             let first = *self.first_sites.entry(stack.id).or_insert(index);
             match places.entry(first) {
