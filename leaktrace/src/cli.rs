@@ -70,9 +70,9 @@ pub struct TraceArgs {
     #[arg(short, long, value_name = "DURATION", value_parser = positive_duration)]
     pub duration: Option<Duration>,
 
-    /// Sites in a report; 0 means all
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
-    pub top: usize,
+    /// Sites in a report; 0 means all; without it up to 10, in text only those that matter
+    #[arg(short = 'n', long, value_name = "N")]
+    pub top: Option<usize>,
 
     /// What "top" means
     #[arg(long, value_enum, default_value_t = Sort::Growth)]
@@ -183,6 +183,16 @@ pub struct TraceArgs {
     /// More messages on standard error: -v the table of probes, -vv debug messages of the kernel side
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Sites in a report when nothing is said about it.
+const DEFAULT_TOP: usize = 10;
+
+impl TraceArgs {
+    /// Sites in a report; 0 means all.
+    pub fn top(&self) -> usize {
+        self.top.unwrap_or(DEFAULT_TOP)
+    }
 }
 
 /// What "top" means.

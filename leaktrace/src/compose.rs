@@ -14,7 +14,7 @@ use leaktrace_common::birth::birth_slot_start_ns;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{Alert, MemoryTracker, Order, Owners, Tracker};
+use crate::analysis::{Alerted, MemoryTracker, Order, Owners, Tracker};
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming, suspect};
@@ -40,8 +40,8 @@ pub struct Material<'a> {
     pub snapshot: &'a Snapshot,
     /// The readings before it.
     pub tracker: &'a Tracker,
-    /// Conditions that hold.
-    pub alerts: &'a [Alert],
+    /// Conditions that hold, and those that have begun or ceased to.
+    pub alerts: &'a Alerted,
     /// Whether the busiest sites are listed.
     pub churn: bool,
     /// The memory of the whole process.
@@ -150,6 +150,7 @@ pub fn report(
             false => Vec::new(),
         },
         alerts: watched::alerts(material, naming),
+        alert_changes: watched::alert_changes(material, naming),
         notices: notices(material),
     }
 }

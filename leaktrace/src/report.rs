@@ -163,6 +163,10 @@ pub struct Report {
     /// Conditions that hold, of those that were asked for; each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<String>,
+    /// Conditions that have begun or ceased to hold since the report before; each a sentence. For
+    /// people: programs have `alerts`.
+    #[serde(skip)]
+    pub alert_changes: Vec<String>,
     /// Things that the reader should know to read the numbers right; each a sentence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,

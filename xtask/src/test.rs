@@ -78,7 +78,7 @@ fn with_newer_glibc() -> Result<()> {
 
 /// Builds the program as users get it.
 pub(crate) fn build_leaktrace() -> Result<()> {
-    say("building leaktrace");
+    say("building leaktrace (the first time takes some minutes)");
     run(cargo("build").args(["--release", "--quiet", "--package=leaktrace"]))
 }
 

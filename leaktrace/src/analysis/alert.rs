@@ -84,10 +84,12 @@ fn growth(
     })
 }
 
-/// Conditions, and the leaks that have been told of.
+/// Conditions, and what held when they were looked at last.
 #[derive(Debug, Default)]
 pub struct Alerts {
     conditions: Vec<Condition>,
+    /// By condition; of leaks, none.
+    held: Vec<Option<Alert>>,
     known_leaks: Vec<u64>,
 }
 
@@ -112,10 +114,29 @@ pub enum Alert {
     Leaks(Vec<u64>),
 }
 
+/// A condition that has begun or ceased to hold since it was looked at before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The condition, as it was found when it held.
+    pub alert: Alert,
+    /// Whether it holds now.
+    pub holds: bool,
+}
+
+/// What a look at the conditions has found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Alerted {
+    /// What holds.
+    pub alerts: Vec<Alert>,
+    /// What is otherwise than at the look before.
+    pub changes: Vec<Change>,
+}
+
 impl Alerts {
     /// Watches for these.
     pub fn new(conditions: Vec<Condition>) -> Self {
         Self {
+            held: vec![None; conditions.len()],
             conditions,
             known_leaks: Vec::new(),
         }
@@ -127,30 +148,67 @@ impl Alerts {
     }
 
     /// What holds now. `leaks` are the ids of all stacks that are judged leaking.
-    pub fn check(&mut self, memory: &MemoryTracker, leaks: &[u64]) -> Vec<Alert> {
-        let mut alerts = Vec::new();
-        for condition in &self.conditions {
-            alerts.extend(match condition {
-                Condition::Leak => new_leaks(&mut self.known_leaks, leaks),
-                Condition::ResidentBytes(bound) => resident(memory, *bound),
-                Condition::ResidentPercent(percent) => {
-                    let tightest = memory.tightest_limit_bytes();
-                    tightest
-                        .and_then(|limit| resident(memory, (limit as f64 * percent / 100.0) as u64))
-                }
-                Condition::Growth {
-                    bytes_per_s,
-                    lasting,
-                } => memory
-                    .rate_over(*lasting)
-                    .filter(|rate| rate > bytes_per_s)
-                    .map(|rate| Alert::Growth {
-                        bytes_per_s: rate,
-                        lasting: *lasting,
-                    }),
-            });
+    pub fn check(&mut self, memory: &MemoryTracker, leaks: &[u64]) -> Alerted {
+        let mut found = Alerted::default();
+        for (condition, held) in self.conditions.iter().zip(&mut self.held) {
+            if *condition == Condition::Leak {
+                found.take_leaks(&mut self.known_leaks, leaks);
+                continue;
+            }
+            let now = holding(*condition, memory);
+            match (held.take(), &now) {
+                (None, Some(alert)) => found.changed(alert.clone(), true),
+                (Some(before), None) => found.changed(before, false),
+                _ => {}
+            }
+            found.alerts.extend(now.clone());
+            *held = now;
         }
-        alerts
+        found
+    }
+}
+
+impl Alerted {
+    fn changed(&mut self, alert: Alert, holds: bool) {
+        self.changes.push(Change { alert, holds });
+    }
+
+    /// Tells of a leak once, and once more when it is not judged one any longer.
+    fn take_leaks(&mut self, known: &mut Vec<u64>, leaks: &[u64]) {
+        let missing = |these: &[u64], from: &[u64]| -> Vec<u64> {
+            let missing = these.iter().filter(|leak| !from.contains(leak));
+            missing.copied().collect()
+        };
+        let (new, over) = (missing(leaks, known), missing(known, leaks));
+        *known = leaks.to_vec();
+        if !new.is_empty() {
+            self.alerts.push(Alert::Leaks(new.clone()));
+            self.changed(Alert::Leaks(new), true);
+        }
+        if !over.is_empty() {
+            self.changed(Alert::Leaks(over), false);
+        }
+    }
+}
+
+fn holding(condition: Condition, memory: &MemoryTracker) -> Option<Alert> {
+    match condition {
+        Condition::Leak => None,
+        Condition::ResidentBytes(bound) => resident(memory, bound),
+        Condition::ResidentPercent(percent) => {
+            let limit = memory.tightest_limit_bytes()?;
+            resident(memory, (limit as f64 * percent / 100.0) as u64)
+        }
+        Condition::Growth {
+            bytes_per_s,
+            lasting,
+        } => {
+            let rate = memory.rate_over(lasting)?;
+            (rate > bytes_per_s).then_some(Alert::Growth {
+                bytes_per_s: rate,
+                lasting,
+            })
+        }
     }
 }
 
@@ -162,113 +220,6 @@ fn resident(memory: &MemoryTracker, bound_bytes: u64) -> Option<Alert> {
     })
 }
 
-fn new_leaks(known: &mut Vec<u64>, leaks: &[u64]) -> Option<Alert> {
-    let new: Vec<u64> = leaks
-        .iter()
-        .copied()
-        .filter(|leak| !known.contains(leak))
-        .collect();
-    known.extend(&new);
-    (!new.is_empty()).then_some(Alert::Leaks(new))
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::target::{Bound, BoundKind, MemoryUse};
-
-    fn parsed(text: &str) -> Result<Condition, String> {
-        let size = |text: &str| match text {
-            "2GiB" => Some(2 << 30),
-            "36MiB" => Some(36 << 20),
-            _ => None,
-        };
-        let duration = |text: &str| (text == "10m").then_some(Duration::from_secs(600));
-        Condition::parse(text, size, duration)
-    }
-
-    fn memory(level: impl Fn(u64) -> u64) -> MemoryTracker {
-        let mut tracker = MemoryTracker::default();
-        for second in 0..=100 {
-            let reading = MemoryUse {
-                anonymous_bytes: level(second),
-                bounds: vec![Bound {
-                    kind: BoundKind::Cgroup,
-                    limit_bytes: 1000,
-                    used_bytes: 0,
-                }],
-                ..MemoryUse::default()
-            };
-            tracker.observe(Duration::from_secs(second), reading, 0);
-        }
-        tracker
-    }
-
-    #[test]
-    fn conditions_read_as_operators_write_them() {
-        assert_eq!(parsed("leak"), Ok(Condition::Leak));
-        assert_eq!(parsed("rss>80%"), Ok(Condition::ResidentPercent(80.0)));
-        assert_eq!(parsed("rss > 2GiB"), Ok(Condition::ResidentBytes(2 << 30)));
-        let growth = |lasting| Condition::Growth {
-            bytes_per_s: 36.0 * 1024.0 * 1024.0 / 3600.0,
-            lasting: Duration::from_secs(lasting),
-        };
-        assert_eq!(parsed("growth>36MiB/h"), Ok(growth(60)));
-        assert_eq!(parsed("growth>36MiB/h for 10m"), Ok(growth(600)));
-        for wrong in [
-            "",
-            "rss",
-            "rss>",
-            "rss>%",
-            "rss<80%",
-            "growth>36MiB",
-            "growth>80%",
-            "leak>1",
-        ] {
-            assert!(parsed(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn each_condition_holds_when_it_does_and_not_before() {
-        let flat = memory(|_| 700);
-        let climbing = memory(|second| 400 + second * 5);
-        let conditions = vec![
-            Condition::ResidentPercent(80.0),
-            Condition::Growth {
-                bytes_per_s: 4.0,
-                lasting: Duration::from_secs(60),
-            },
-        ];
-        assert_eq!(Alerts::new(conditions.clone()).check(&flat, &[]), []);
-        let alerts = Alerts::new(conditions).check(&climbing, &[]);
-        assert!(
-            matches!(
-                alerts.as_slice(),
-                [
-                    Alert::Resident {
-                        rss_bytes: 900,
-                        bound_bytes: 800
-                    },
-                    Alert::Growth { .. }
-                ]
-            ),
-            "{alerts:?}"
-        );
-        let too_short = Condition::Growth {
-            bytes_per_s: 4.0,
-            lasting: Duration::from_secs(101),
-        };
-        assert_eq!(Alerts::new(vec![too_short]).check(&climbing, &[]), []);
-    }
-
-    #[test]
-    fn a_leak_is_told_once() {
-        let mut alerts = Alerts::new(vec![Condition::Leak]);
-        let memory = memory(|_| 1);
-        assert_eq!(alerts.check(&memory, &[7]), [Alert::Leaks(vec![7])]);
-        assert_eq!(alerts.check(&memory, &[7]), []);
-        assert_eq!(alerts.check(&memory, &[7, 9]), [Alert::Leaks(vec![9])]);
-    }
-}
+#[path = "alert_tests.rs"]
+mod tests;

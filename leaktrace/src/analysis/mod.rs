@@ -22,7 +22,7 @@ use foldhash::HashMap;
 
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 
-pub use alert::{Alert, Alerts, Condition};
+pub use alert::{Alert, Alerted, Alerts, Change, Condition};
 pub use churn::Churn;
 pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;

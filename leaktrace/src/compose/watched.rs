@@ -6,13 +6,24 @@ use crate::report::ChurnSite;
 use crate::symbolize::Naming;
 use crate::units;
 
-/// Each alert as a sentence.
+/// Each condition that holds as a sentence.
 pub(super) fn alerts(material: &Material<'_>, naming: &mut dyn Naming) -> Vec<String> {
-    let alerts = material.alerts.iter();
-    alerts.map(|alert| words(alert, material, naming)).collect()
+    let alerts = material.alerts.alerts.iter();
+    alerts.map(|alert| begun(alert, material, naming)).collect()
 }
 
-fn words(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> String {
+/// What has begun or ceased to hold, each as a sentence.
+pub(super) fn alert_changes(material: &Material<'_>, naming: &mut dyn Naming) -> Vec<String> {
+    let changes = material.alerts.changes.iter();
+    changes
+        .map(|change| match change.holds {
+            true => begun(&change.alert, material, naming),
+            false => over(&change.alert, material, naming),
+        })
+        .collect()
+}
+
+fn begun(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     match alert {
         Alert::Resident {
             rss_bytes,
@@ -30,11 +41,27 @@ fn words(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> Str
             units::rate(*bytes_per_s),
             units::elapsed(lasting.as_secs_f64())
         ),
-        Alert::Leaks(ids) => {
-            let leaks: Vec<String> = ids.iter().map(|id| leak(*id, material, naming)).collect();
-            format!("newly judged leaking: {}", leaks.join("; "))
-        }
+        Alert::Leaks(ids) => format!("newly judged leaking: {}", leaks(ids, material, naming)),
     }
+}
+
+fn over(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> String {
+    match alert {
+        Alert::Resident { bound_bytes, .. } => {
+            let bound = units::bytes(*bound_bytes);
+            format!("over: resident memory is not above {bound} any more")
+        }
+        Alert::Growth { .. } => "over: resident memory does not grow so fast any more".to_owned(),
+        Alert::Leaks(ids) => format!(
+            "over: not judged leaking any more: {}",
+            leaks(ids, material, naming)
+        ),
+    }
+}
+
+fn leaks(ids: &[u64], material: &Material<'_>, naming: &mut dyn Naming) -> String {
+    let leaks: Vec<String> = ids.iter().map(|id| leak(*id, material, naming)).collect();
+    leaks.join("; ")
 }
 
 /// A leak by the function to look at, what it holds and how fast it grows.

@@ -12,7 +12,7 @@ pub(super) fn push_churn(out: &mut String, report: &Report) {
     for (rank, site) in (1..).zip(&report.churn) {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\nchurn {rank}  {}", heading(site));
-        push_stack(out, &site.frames, site.suspect_frame, None);
+        push_stack(out, &site.frames, site.suspect_frame, None, None);
     }
 }
 

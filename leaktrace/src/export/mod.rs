@@ -10,6 +10,7 @@ mod pairs_text;
 pub mod sanitize;
 pub mod text;
 
+mod brief;
 mod churn_text;
 mod columns;
 mod label;

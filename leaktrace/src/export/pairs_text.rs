@@ -34,7 +34,7 @@ pub(super) fn push_sites(out: &mut String, report: &Report) {
         for (rank, site) in (1..).zip(&pair.sites) {
             out.push('\n');
             out.push_str(&wrap("", &heading(rank, pair, site)));
-            push_stack(out, &site.frames, None, site.truncated);
+            push_stack(out, &site.frames, None, site.truncated, None);
         }
     }
 }

@@ -169,6 +169,7 @@ pub(super) fn report() -> Report {
         pairs: Vec::new(),
         churn: Vec::new(),
         alerts: Vec::new(),
+        alert_changes: Vec::new(),
         notices: Vec::new(),
     }
 }

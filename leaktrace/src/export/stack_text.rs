@@ -25,14 +25,16 @@ struct Row {
     place: String,
 }
 
-/// Appends the stack of a site, innermost frame first.
+/// Appends the stack of a site, innermost frame first, of at most so many frames.
 pub(super) fn push_stack(
     out: &mut String,
     frames: &[Frame],
     suspect: Option<usize>,
     truncated: Option<&str>,
+    most_frames: Option<usize>,
 ) {
-    let rows: Vec<Row> = frames.iter().take(MAX_FRAMES_SHOWN).map(row).collect();
+    let shown = most_frames.map_or(MAX_FRAMES_SHOWN, |most| most.min(MAX_FRAMES_SHOWN));
+    let rows: Vec<Row> = frames.iter().take(shown).map(row).collect();
     let widest = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
     let place_columns = widest(|row| width(&row.place));
     let room = MAX_COLUMNS - INDENT.len() - GAP.len() - place_columns;

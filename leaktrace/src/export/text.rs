@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::report::{Report, Site, Verdict};
 
+use super::brief;
 use super::churn_text::push_churn;
 use super::columns::{pad_right, wrap, wrap_pieces};
 use super::memory_text;
@@ -13,22 +14,33 @@ use super::sanitize::plain;
 use super::stack_text::push_stack;
 use crate::units;
 
+pub use super::brief::Detail;
+
 /// How text may look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Whether verdicts are coloured: only ever on a terminal.
     pub colour: bool,
+    /// How much is said.
+    pub detail: Detail,
 }
 
-/// The report as text. Ends with an empty line, so that the next one stands apart.
+/// The report as text. Ends with an empty line, so that the next one stands apart, but for a child that
+/// is said in a line.
 pub fn report(report: &Report, style: Style) -> String {
     let mut out = String::new();
+    if brief::is_quiet_child(report, style.detail) {
+        push_line_of_child(&mut out, report);
+        push_remarks(&mut out, report);
+        return out;
+    }
     push_header(&mut out, report);
     if report.sites.is_empty() {
         out.push_str(&wrap("", &nothing_listed(report)));
     } else {
-        push_sites(&mut out, report, style);
-        push_unlisted(&mut out, report);
+        let listed = brief::listed(report, style.detail);
+        push_sites(&mut out, report, &listed, style);
+        push_unlisted(&mut out, report, &listed);
     }
     pairs_text::push_sites(&mut out, report);
     push_churn(&mut out, report);
@@ -36,7 +48,21 @@ pub fn report(report: &Report, style: Style) -> String {
     out
 }
 
-fn push_header(out: &mut String, report: &Report) {
+fn push_line_of_child(out: &mut String, report: &Report) {
+    let mut text = format!("{}: {}", title(report), heap(report));
+    if let Some(mapped) = report
+        .mapped
+        .as_ref()
+        .filter(|mapped| mapped.live_bytes > 0)
+    {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", {} mapped", units::bytes(mapped.live_bytes));
+    }
+    out.push_str(&wrap("", &text));
+}
+
+/// What the report is about.
+fn title(report: &Report) -> String {
     let kind = if report.is_final {
         "final report".to_owned()
     } else {
@@ -44,10 +70,11 @@ fn push_header(out: &mut String, report: &Report) {
     };
     let comm = plain(&report.comm);
     let after = units::elapsed(report.elapsed_s);
-    out.push_str(&wrap(
-        "",
-        &format!("pid {} ({comm}) after {after}, {kind}", report.pid),
-    ));
+    format!("pid {} ({comm}) after {after}, {kind}", report.pid)
+}
+
+fn push_header(out: &mut String, report: &Report) {
+    out.push_str(&wrap("", &title(report)));
     let process = [
         ("  rss   ", memory_text::resident(report)),
         ("  of it ", memory_text::owners(report)),
@@ -74,6 +101,11 @@ fn push_header(out: &mut String, report: &Report) {
         out.push_str(&wrap("  mmap  ", &text));
     }
     pairs_text::push_totals(out, report);
+    push_remarks(out, report);
+}
+
+/// What was lost, and what else the reader should know.
+fn push_remarks(out: &mut String, report: &Report) {
     let lost: Vec<String> = report
         .losses
         .iter()
@@ -85,8 +117,8 @@ fn push_header(out: &mut String, report: &Report) {
         let lost = lost.join(",\n");
         out.push_str(&wrap_pieces("  lost  ", lost.lines()));
     }
-    for alert in &report.alerts {
-        out.push_str(&wrap("  alert ", &plain(alert)));
+    for change in &report.alert_changes {
+        out.push_str(&wrap("  alert ", &plain(change)));
     }
     for notice in &report.notices {
         out.push_str(&wrap("  note  ", &plain(notice)));
@@ -146,9 +178,9 @@ struct Heading {
     id: String,
 }
 
-fn push_sites(out: &mut String, report: &Report, style: Style) {
+fn push_sites(out: &mut String, report: &Report, sites: &[&Site], style: Style) {
     let headings: Vec<Heading> = (1..)
-        .zip(&report.sites)
+        .zip(sites)
         .map(|(rank, site)| heading(rank, site, report))
         .collect();
     let widest = |cell: fn(&Heading) -> &str| {
@@ -161,7 +193,7 @@ fn push_sites(out: &mut String, report: &Report, style: Style) {
     let (rank, rate) = (widest(|h| &h.rank), widest(|h| &h.rate));
     let (bytes, blocks) = (widest(|h| &h.bytes), widest(|h| &h.blocks));
     let share = widest(|h| &h.share);
-    for (h, site) in headings.iter().zip(&report.sites) {
+    for (h, site) in headings.iter().zip(sites) {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
@@ -175,7 +207,14 @@ fn push_sites(out: &mut String, report: &Report, style: Style) {
             h.id,
         );
         out.push_str(&wrap("      ", &plain(&site.reason)));
-        push_stack(out, &site.frames, site.suspect_frame, site.truncated);
+        let most_frames = brief::most_frames(site, style.detail);
+        push_stack(
+            out,
+            &site.frames,
+            site.suspect_frame,
+            site.truncated,
+            most_frames,
+        );
     }
 }
 
@@ -225,21 +264,31 @@ fn painted(verdict: Verdict, style: Style) -> String {
 }
 
 /// Says how many sites are left out, and what they hold.
-fn push_unlisted(out: &mut String, report: &Report) {
-    let hidden = report.site_count.saturating_sub(report.sites.len() as u64);
-    if hidden == 0 {
+fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
+    let left_out = report.site_count.saturating_sub(listed.len() as u64);
+    if left_out == 0 {
         return;
     }
     let mapped_bytes = report.mapped.as_ref().map_or(0, |mapped| mapped.live_bytes);
-    let listed_bytes: u64 = report.sites.iter().map(|site| site.live_bytes).sum();
+    let listed_bytes: u64 = listed.iter().map(|site| site.live_bytes).sum();
     let rest_bytes = (report.totals.live_bytes + mapped_bytes).saturating_sub(listed_bytes);
-    let sites = units::counted(hidden, "more site");
+    let sites = units::counted(left_out, "more site");
     let rest = units::bytes(rest_bytes);
+    let at_rest = (report.sites.len() - listed.len()) as u64;
+    let what = match at_rest {
+        0 => format!("{sites} with {rest} live"),
+        1 if left_out == 1 => {
+            format!("{sites} that does not grow and holds less than 1%: {rest}")
+        }
+        some if some == left_out => {
+            format!("{sites} that do not grow and hold less than 1% each, {rest} in all")
+        }
+        some => format!(
+            "{sites} with {rest} live, of which the next {some} do not grow and hold less than 1% each"
+        ),
+    };
     out.push('\n');
-    out.push_str(&wrap(
-        "",
-        &format!("… {sites} with {rest} live (--top 0 lists all)"),
-    ));
+    out.push_str(&wrap("", &format!("… {what} (--top 0 lists all)")));
 }
 
 #[cfg(test)]

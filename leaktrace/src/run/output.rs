@@ -25,12 +25,21 @@ pub(super) struct Output {
     quiet: bool,
     flamegraph: Option<PathBuf>,
     folded: Option<PathBuf>,
-    file_failure: Option<String>,
+    file_failure: Option<FileFailure>,
     written: Written,
     /// Where reports go, as messages call it.
     destination: String,
     /// Reports that were left out because nobody read the ones before.
     left_out: u64,
+}
+
+/// An export file that could not be written at the latest report.
+struct FileFailure {
+    path: PathBuf,
+    /// What to tell.
+    text: String,
+    /// Whether it was told.
+    is_said: bool,
 }
 
 impl Output {
@@ -49,7 +58,14 @@ impl Output {
             is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Ok(Self {
             format: args.format,
-            style: text::Style { colour },
+            style: text::Style {
+                colour,
+                detail: match args.top {
+                    None => text::Detail::Brief,
+                    Some(0) => text::Detail::Whole,
+                    Some(_) => text::Detail::Chosen,
+                },
+            },
             quiet: args.quiet,
             flamegraph: args.flamegraph.clone(),
             folded: args.folded.clone(),
@@ -153,7 +169,11 @@ impl Output {
         self.say(&messages::end(end));
         self.line(&Line::End(end.clone()))?;
         match self.file_failure.take() {
-            Some(failure) => anyhow::bail!("{failure}"),
+            Some(failure) if failure.is_said => anyhow::bail!(
+                "{} could not be written at the end either; why and what to do is said above",
+                failure.path.display()
+            ),
+            Some(failure) => anyhow::bail!("{}", failure.text),
             None => Ok(()),
         }
     }
@@ -164,13 +184,13 @@ impl Output {
     }
 
     /// Writes the export files. A file that cannot be written (disk full) does not end the
-    /// session: it is said at once, and again as the error of the session unless a later report
-    /// could write it.
+    /// session: it is said once, and is the error of the session unless a later report could
+    /// write it. Of the last report it is only that error.
     ///
     /// # Errors
     ///
     /// When a flame graph cannot be drawn.
-    pub(super) fn stacks(&mut self, reports: &[Report]) -> anyhow::Result<()> {
+    pub(super) fn stacks(&mut self, reports: &[Report], is_final: bool) -> anyhow::Result<()> {
         if !self.wants_stacks() {
             return Ok(());
         }
@@ -183,10 +203,21 @@ impl Output {
             let svg = flamegraph::flamegraph(&reports).context("failed to draw the flame graph")?;
             failure = file::replace(path, &svg).err().or(failure);
         }
-        self.file_failure = failure.map(|failure| failure.to_string());
-        if let Some(failure) = self.file_failure.clone() {
-            self.say(&format!("leaktrace: {failure}\n"));
+        let before = self.file_failure.take();
+        let Some(failure) = failure else {
+            return Ok(());
+        };
+        let text = failure.to_string();
+        let was_said = before.is_some_and(|before| before.is_said && before.text == text);
+        let says = !was_said && !is_final && !self.quiet;
+        if says {
+            self.say(&format!("leaktrace: {text}\n"));
         }
+        self.file_failure = Some(FileFailure {
+            path: failure.path,
+            text,
+            is_said: was_said || says,
+        });
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::allocator_code::is_allocators_own;
 use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
-use crate::analysis::{Alert, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
+use crate::analysis::{Alerted, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material, PairReading};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
@@ -402,7 +402,7 @@ impl Traced {
         sites.any(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
     }
 
-    fn check_alerts(&mut self, args: &TraceArgs) -> Vec<Alert> {
+    fn check_alerts(&mut self, args: &TraceArgs) -> Alerted {
         let alerts = self
             .alerts
             .get_or_insert_with(|| Alerts::new(args.alert.clone()));

@@ -237,7 +237,7 @@ impl<'a> Watch<'a> {
             self.seq,
             false,
             order(self.args.sort),
-            self.args.top,
+            self.args.top(),
         );
         output.line(&Line::Report(report))?;
         session.program_ended(self.targets[place].index)?;
@@ -312,7 +312,7 @@ impl<'a> Watch<'a> {
                 self.seq,
                 true,
                 order(self.args.sort),
-                self.args.top,
+                self.args.top(),
             );
             output.line(&Line::Report(report))?;
         }
@@ -420,16 +420,16 @@ impl<'a> Watch<'a> {
                 let order = order(self.args.sort);
                 target.report(self.args, &mut self.naming, self.seq, is_final, order, top)
             };
-            let listed = report(self.args.top);
-            for alert in &listed.alerts {
-                log::warn!("process {}: {alert}", listed.pid);
+            let listed = report(self.args.top());
+            for change in &listed.alert_changes {
+                log::warn!("process {}: {change}", listed.pid);
             }
             output.line(&Line::Report(listed))?;
             if output.wants_stacks() {
                 whole.push(report(0));
             }
         }
-        output.stacks(&whole)
+        output.stacks(&whole, is_final)
     }
 
     /// The last reading, then the probes go, then the final report: the target is left alone

@@ -10,6 +10,7 @@ mod jit;
 mod perf_map;
 mod suspect;
 mod truncation;
+mod wrappers;
 
 pub use elf::ElfNaming;
 pub use frame::Frame;

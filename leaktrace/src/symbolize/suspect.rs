@@ -1,10 +1,12 @@
-//! Named frames → the first one outside of allocators and standard libraries: the one to look at.
+//! Named frames → the first one outside of allocators, their wrappers and standard libraries: the one
+//! to look at.
 //! Knows names only; opens nothing.
 
 use super::Frame;
+use super::wrappers::is_wrapper;
 
 /// Libraries that allocate for those who call them, by the beginning of their file's name.
-const LIBRARIES: [&str; 12] = [
+const LIBRARIES: [&str; 13] = [
     "libc.so",
     "libc-2",
     "libc.musl",
@@ -14,6 +16,7 @@ const LIBRARIES: [&str; 12] = [
     "libc++.so",
     "libc++abi",
     "libgcc_s",
+    "libpthread",
     "libjemalloc",
     "libtcmalloc",
     "libmimalloc",
@@ -31,70 +34,58 @@ const NAMESPACES: [&str; 8] = [
     "operator new",
 ];
 
-/// Functions that many programs put around malloc.
-const WRAPPERS: [&str; 44] = [
-    "xmalloc",
-    "xcalloc",
-    "xrealloc",
-    "xstrdup",
-    "xstrndup",
-    "xmemdup",
-    "xzalloc",
-    "xnmalloc",
-    "zmalloc",
-    "zcalloc",
-    "zrealloc",
-    "ztrymalloc",
-    "zmalloc_usable",
-    "ztrymalloc_usable",
-    "ztrymalloc_usable_internal",
-    "zstrdup",
-    "g_malloc",
-    "g_malloc0",
-    "g_malloc_n",
-    "g_malloc0_n",
-    "g_realloc",
-    "g_try_malloc",
-    "g_strdup",
-    "g_strndup",
-    "g_memdup2",
-    "g_slice_alloc",
-    "g_slice_alloc0",
-    "CRYPTO_malloc",
-    "CRYPTO_zalloc",
-    "CRYPTO_realloc",
-    "CRYPTO_strdup",
-    "sqlite3Malloc",
-    "sqlite3MemMalloc",
-    "sqlite3_malloc",
-    "ngx_alloc",
-    "ngx_calloc",
-    "ngx_palloc",
-    "av_malloc",
-    "av_mallocz",
-    "emalloc",
-    "uv__malloc",
-    "safe_malloc",
-    "checked_malloc",
-    "PyMem_RawMalloc",
-];
-
-/// Index of the frame to look at; absent when there is none.
+/// Index of the frame to look at: the first outside of libraries that allocate for others and of the
+/// program's own wrappers around them. Where there is nothing else, the outermost wrapper; absent when
+/// all is the libraries'.
 pub fn suspect(frames: &[Frame]) -> Option<usize> {
-    frames.iter().position(|frame| !is_inner(frame))
+    let roles: Vec<Role> = frames.iter().map(role).collect();
+    let position = |at: usize| match (roles[at], roles.get(at + 1)) {
+        // A static function of the wrapper's, of which a stripped file does not say the name.
+        (Role::Unnamed, Some(Role::Wrapper)) => Role::Wrapper,
+        (role, _) => role,
+    };
+    let is_own = |at: &usize| matches!(position(*at), Role::Own | Role::Unnamed);
+    let outermost_wrapper = || roles.iter().rposition(|role| *role == Role::Wrapper);
+    (0..roles.len()).find(is_own).or_else(outermost_wrapper)
 }
 
-fn is_inner(frame: &Frame) -> bool {
+/// What a frame is to those who look for the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Code of a library that allocates for others, or of a standard library.
+    Library,
+    /// The program's own way to allocate.
+    Wrapper,
+    /// Code without a name, in a file that is none of the libraries.
+    Unnamed,
+    /// All other code.
+    Own,
+}
+
+fn role(frame: &Frame) -> Role {
     let module = frame.module.as_deref().unwrap_or_default();
     let file = module.rsplit('/').next().unwrap_or_default();
     if LIBRARIES.iter().any(|library| file.starts_with(library)) {
-        return true;
+        return Role::Library;
     }
     let Some(function) = frame.function.as_deref() else {
-        return false;
+        return Role::Unnamed;
     };
     let name = own_name(function);
-    NAMESPACES.iter().any(|space| name.starts_with(space)) || WRAPPERS.contains(&name)
+    if NAMESPACES.iter().any(|space| name.starts_with(space)) {
+        return Role::Library;
+    }
+    match is_wrapper(last_part(name)) {
+        true => Role::Wrapper,
+        false => Role::Own,
+    }
+}
+
+/// What stands behind the namespaces and the class, without template arguments and parameters.
+fn last_part(name: &str) -> &str {
+    let name = name.trim_start_matches("(anonymous namespace)::");
+    let end = name.find(['<', '(']).unwrap_or(name.len());
+    name[..end].rsplit("::").next().unwrap_or_default()
 }
 
 /// A function's name without its return type, the trait's brackets and what compilers append:
@@ -149,7 +140,46 @@ mod tests {
             frame("main", api),
         ];
         assert_eq!(suspect(&frames), Some(5));
-        assert_eq!(suspect(&frames[..5]), None);
+        assert_eq!(suspect(&frames[..5]), Some(1), "better than nothing");
+        assert_eq!(suspect(&frames[..1]), None);
+    }
+
+    #[test]
+    fn the_caller_of_a_programs_own_allocator_is_marked_not_its_parts() {
+        let (nginx, postgres) = ("/usr/sbin/nginx", "/usr/lib/postgresql/15/bin/postgres");
+        let request = [
+            frame("ngx_memalign", nginx),
+            frame("ngx_palloc_block", nginx),
+            frame("ngx_palloc", nginx),
+            frame("ngx_http_set_header", nginx),
+            frame("ngx_pool_alloc", nginx),
+        ];
+        assert_eq!(suspect(&request), Some(3));
+        let without_name = Frame {
+            module: Some(postgres.to_owned()),
+            ..Frame::default()
+        };
+        let statement = [
+            without_name.clone(),
+            frame("MemoryContextAllocZero", postgres),
+            frame("CreateCachedPlan", postgres),
+            without_name.clone(),
+        ];
+        assert_eq!(suspect(&statement), Some(2));
+        assert_eq!(suspect(&statement[..2]), Some(1));
+        assert_eq!(suspect(&statement[2..]), Some(0));
+        assert_eq!(suspect(&statement[3..]), Some(0));
+    }
+
+    #[test]
+    fn a_wrapper_is_one_in_whatever_class_it_stands() {
+        let server = "/usr/bin/server";
+        let frames = [
+            frame("node::UncheckedMalloc<char>(unsigned long)", server),
+            frame("kv::Arena::Allocate(unsigned long)", server),
+            frame("kv::Table::Insert(kv::Key const&)", server),
+        ];
+        assert_eq!(suspect(&frames), Some(2));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod floor;
 mod large;
 mod overhead;
 mod peers;
+mod readings;
 mod real_programs;
 mod record;
 mod report;
