@@ -7,6 +7,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext, TracePointContext};
+use leaktrace_common::arch;
 use leaktrace_common::call::{Call, CallKind};
 use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::lane::Lane;
@@ -27,12 +28,6 @@ const FIRST_ERROR: u64 = (-4095_i64) as u64;
 // (events/syscalls/*/format in tracefs).
 const SYSCALL_NUMBER: usize = 8;
 const SYSCALL_RESULT: usize = 16;
-
-// Numbers of system calls on x86-64 (asm/unistd_64.h).
-const MMAP: u32 = 9;
-const MUNMAP: u32 = 11;
-const BRK: u32 = 12;
-const MREMAP: u32 = 25;
 
 /// Remembers the call, unless an allocator makes it for itself, and announces what it takes away.
 #[inline(always)]
@@ -72,10 +67,10 @@ pub fn enter_syscall(ctx: &TracePointContext) {
     // SAFETY: the kernel checks the place against the event's record.
     let number: u32 = unsafe { ctx.read_at(SYSCALL_NUMBER) }.unwrap_or(0);
     let kind = match number {
-        MMAP => CallKind::Map,
-        MUNMAP => CallKind::Unmap,
-        MREMAP => CallKind::Remap,
-        BRK => CallKind::Break,
+        arch::SYSCALL_MMAP => CallKind::Map,
+        arch::SYSCALL_MUNMAP => CallKind::Unmap,
+        arch::SYSCALL_MREMAP => CallKind::Remap,
+        arch::SYSCALL_BRK => CallKind::Break,
         _ => return,
     };
     // SAFETY: the helpers have no preconditions.

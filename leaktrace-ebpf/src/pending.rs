@@ -6,6 +6,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext};
 use aya_log_ebpf::debug;
+use leaktrace_common::arch::{self, WORD_BYTES};
 use leaktrace_common::call::{Call, Ending};
 use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::PendingCall;
@@ -14,7 +15,7 @@ use leaktrace_common::loss::Loss;
 
 use crate::call::Entry;
 use crate::maps::{IDLE_CALL, PENDING, PROCESSES};
-use crate::{live, loss, nesting};
+use crate::{live, loss, nesting, registers};
 
 /// The map of pending calls is full.
 pub struct NoSlot;
@@ -178,8 +179,8 @@ pub fn returning(
     // SAFETY: the context of a uprobe program is its register set.
     let (stack_pointer, result) = unsafe {
         (
-            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
-            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+            registers::stack_pointer(ctx.regs),
+            registers::result(ctx.regs),
         )
     };
     if current.stack_pointer == 0 || stack_pointer != current.stack_pointer {
@@ -204,12 +205,12 @@ pub fn returned(ctx: &RetProbeContext, lane: Lane) -> Option<(&'static mut Pendi
     // SAFETY: the context of a uretprobe program is its register set.
     let (stack_pointer, result) = unsafe {
         (
-            core::ptr::read_volatile(&raw const (*ctx.regs).rsp),
-            core::ptr::read_volatile(&raw const (*ctx.regs).rax),
+            registers::stack_pointer(ctx.regs),
+            registers::result(ctx.regs),
         )
     };
     // The return has popped the return address. Returns of nested calls have a lower one.
-    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + 8 {
+    if current.stack_pointer == 0 || stack_pointer != current.stack_pointer + WORD_BYTES {
         return None;
     }
     current.stack_pointer = 0;
@@ -262,7 +263,7 @@ fn is_trampoline(process: u32, word: u64, stack_pointer: u64) -> bool {
         0 if word & (PAGE_BYTES - 1) != 0 || word == 0 => false,
         // SAFETY: the helper checks the address.
         0 => match unsafe { bpf_probe_read_user(word as *const u64) } {
-            Ok(code) if is_trampoline_code(code) => {
+            Ok(code) if arch::is_trampoline(code) => {
                 // SAFETY: as above.
                 unsafe { known.write_volatile(word) };
                 true
@@ -272,14 +273,4 @@ fn is_trampoline(process: u32, word: u64, stack_pointer: u64) -> bool {
         },
         known => word == known,
     }
-}
-
-/// Whether the first bytes of a page are those of a trampoline: a breakpoint, or the beginning of
-/// `arch_uretprobe_trampoline` (arch/x86/kernel/uprobes.c, Linux 6.11 and later).
-#[inline(always)]
-const fn is_trampoline_code(first_bytes: u64) -> bool {
-    /// push rax; push rcx; push r11; mov rax, …
-    const SYSTEM_CALL: u64 = u64::from_le_bytes([0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f]);
-    const BREAKPOINT: u8 = 0xcc;
-    first_bytes == SYSTEM_CALL || first_bytes as u8 == BREAKPOINT
 }

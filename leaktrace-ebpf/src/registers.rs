@@ -1,4 +1,5 @@
-//! Which register holds what at a function's entry and at a system call: x86-64 by the System V ABI.
+//! Which register holds what at a function's entry and return, and at a system call: x86-64 by the System
+//! V ABI.
 //! The one place of the programs that names registers of a processor, but for the window of the stack.
 //!
 //! Each register is loaded on its own: a load through a computed context address is refused by the
@@ -43,6 +44,17 @@ pub unsafe fn instruction_pointer(regs: *const pt_regs) -> u64 {
 pub unsafe fn frame_pointer(regs: *const pt_regs) -> u64 {
     // SAFETY: as the caller promises.
     unsafe { register!(regs, rbp) }
+}
+
+/// What a function has returned, at its return.
+///
+/// # Safety
+///
+/// As for [`stack_pointer`].
+#[inline(always)]
+pub unsafe fn result(regs: *const pt_regs) -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe { register!(regs, rax) }
 }
 
 /// Arguments of a function at its entry.

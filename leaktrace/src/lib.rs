@@ -7,7 +7,8 @@
 //! servers, if the user wants that) → [`allocators`] (which functions allocate) → [`probes`] (where to put which probe) → [`session`] (the kernel side) → [`snapshot`] (one
 //! reading) → [`analysis`] (what grows) → [`symbolize`] (names) → [`report`], made by [`compose`] → [`export`] (bytes).
 //!
-//! `units` (numbers as people write them) stands apart and uses nothing.
+//! `units` (numbers as people write them) and [`instructions`] (what machine code does) stand apart and use
+//! nothing.
 //! [`run`] is the list of these stages, [`cli`] turns arguments into its configuration, and
 //! [`preflight`] says beforehand whether this machine can trace.
 
@@ -18,6 +19,7 @@ pub mod compose;
 pub mod debuginfod;
 pub mod diagnostics;
 pub mod export;
+pub mod instructions;
 pub mod preflight;
 pub mod probes;
 pub mod report;

@@ -44,6 +44,45 @@ pub const SIGNAL_STACK_POINTER: u64 = 160;
 /// Where the interrupted address is.
 pub const SIGNAL_PROGRAM_COUNTER: u64 = 168;
 
+// Numbers of system calls (asm/unistd_64.h).
+
+/// mmap
+pub const SYSCALL_MMAP: u32 = 9;
+
+/// munmap
+pub const SYSCALL_MUNMAP: u32 = 11;
+
+/// brk
+pub const SYSCALL_BRK: u32 = 12;
+
+/// mremap
+pub const SYSCALL_MREMAP: u32 = 25;
+
+// Relocations that fill a place with the address of a function.
+
+/// With that of a symbol, R_X86_64_GLOB_DAT.
+pub const GLOB_DAT: u32 = 6;
+
+/// The same for a place that a stub jumps through, R_X86_64_JUMP_SLOT.
+pub const JUMP_SLOT: u32 = 7;
+
+/// With one of the object itself, R_X86_64_RELATIVE.
+pub const RELATIVE: u32 = 8;
+
+/// The longest instruction, bytes.
+pub const MAX_INSTRUCTION_BYTES: u64 = 15;
+
+/// Whether the first bytes of a page are those of the code that the kernel makes probed functions
+/// return to: a breakpoint (`int3`), or the beginning of `arch_uretprobe_trampoline`
+/// (arch/x86/kernel/uprobes.c, Linux 6.11 and later).
+#[inline(always)]
+pub const fn is_trampoline(first_bytes: u64) -> bool {
+    /// push rax; push rcx; push r11; mov rax, …
+    const SYSTEM_CALL: u64 = u64::from_le_bytes([0x50, 0x51, 0x41, 0x53, 0x48, 0xc7, 0xc0, 0x4f]);
+    const BREAKPOINT: u8 = 0xcc;
+    first_bytes == SYSTEM_CALL || first_bytes as u8 == BREAKPOINT
+}
+
 /// The address in a word that a call has stored. Processors that sign such words need a mask here.
 #[inline(always)]
 pub const fn return_address(word: u64) -> u64 {

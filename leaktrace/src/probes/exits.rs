@@ -11,8 +11,9 @@
 
 use std::collections::HashSet;
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use leaktrace_common::arch::MAX_INSTRUCTION_BYTES;
 
+use crate::instructions::{self, Flow, Instruction, decode};
 use crate::target::{Door, Links};
 
 /// Code beyond this is not followed: no allocation function has as much.
@@ -23,9 +24,6 @@ const MAX_EXITS: usize = 256;
 
 /// Functions longer than this are not followed.
 const MAX_CODE_BYTES: u64 = 64 * 1024;
-
-/// The longest instruction of x86-64.
-const MAX_INSTRUCTION_BYTES: usize = 15;
 
 /// How calls of a function end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,12 +144,9 @@ impl<'a> Walk<'a> {
             return Err(Refusal::TooLarge);
         }
         let bytes = (self.code)(start, (end - start) as usize).ok_or(Refusal::Undecodable)?;
-        let decoder = Decoder::with_ip(64, &bytes, start, DecoderOptions::NONE);
-        for instruction in decoder {
-            if instruction.is_invalid() {
-                return Err(Refusal::Undecodable);
-            }
-            if !self.seen.insert(instruction.ip()) || !self.passes(&instruction) {
+        for instruction in decode(&bytes, start) {
+            let instruction = instruction.ok_or(Refusal::Undecodable)?;
+            if !self.seen.insert(instruction.svma) || !self.passes(&instruction) {
                 return Ok(());
             }
         }
@@ -160,24 +155,24 @@ impl<'a> Walk<'a> {
 
     /// Takes note of where an instruction leads; whether the next one is reached too.
     fn passes(&mut self, instruction: &Instruction) -> bool {
-        match instruction.flow_control() {
-            FlowControl::Return => {
-                self.exits.returns.push(instruction.ip());
+        match instruction.flow {
+            Flow::Return => {
+                self.exits.returns.push(instruction.svma);
                 false
             }
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => {
+            Flow::Jump => {
                 self.jump(instruction);
                 false
             }
-            FlowControl::ConditionalBranch => {
+            Flow::Branch => {
                 self.jump(instruction);
                 true
             }
-            FlowControl::Call | FlowControl::IndirectCall => {
+            Flow::Call => {
                 !(self.stops_at_probed && matches!(self.target(instruction), Target::Probed))
             }
-            FlowControl::Exception | FlowControl::Interrupt => false,
-            FlowControl::Next | FlowControl::XbeginXabortXend => true,
+            Flow::Trap => false,
+            Flow::Next => true,
         }
     }
 
@@ -186,37 +181,39 @@ impl<'a> Walk<'a> {
             Target::Known(svma) => self.open.push(svma),
             // Its own probes see how that call ends, and it is that call that counts.
             Target::Probed => {}
-            Target::Unknown => self.exits.escapes.push(instruction.ip()),
+            Target::Unknown => self.exits.escapes.push(instruction.svma),
         }
     }
 
     fn target(&mut self, instruction: &Instruction) -> Target {
-        match near_target(instruction) {
-            Some(svma) if self.around.probed.contains(&svma) => Target::Probed,
-            Some(svma) => match self.through_stub(svma) {
+        match instruction.target {
+            instructions::Target::Address(svma) if self.around.probed.contains(&svma) => {
+                Target::Probed
+            }
+            instructions::Target::Address(svma) => match self.through_stub(svma) {
                 Some(door) => self.behind(door),
                 None if self.around.links.end_of_function(svma).is_some() => Target::Known(svma),
                 None => Target::Unknown,
             },
-            None => match place_of(instruction) {
-                Some(place) => self.behind(place),
-                None => Target::Unknown,
-            },
+            instructions::Target::Through(place) => self.behind(place),
+            instructions::Target::Unknown => Target::Unknown,
         }
     }
 
     /// The place that a linker's stub at this address jumps through, if it is one.
     fn through_stub(&mut self, svma: u64) -> Option<u64> {
-        let bytes = (self.code)(svma, 2 * MAX_INSTRUCTION_BYTES)?;
-        let mut decoder = Decoder::with_ip(64, &bytes, svma, DecoderOptions::NONE);
-        let mut instruction = decoder.decode();
-        if instruction.code() == iced_x86::Code::Endbr64 {
-            instruction = decoder.decode();
+        let bytes = (self.code)(svma, 2 * MAX_INSTRUCTION_BYTES as usize)?;
+        let mut stub = decode(&bytes, svma)
+            .map_while(|instruction| instruction)
+            .skip_while(|instruction| instruction.is_landing_pad);
+        match stub.next()? {
+            Instruction {
+                flow: Flow::Jump,
+                target: instructions::Target::Through(place),
+                ..
+            } => Some(place).filter(|place| self.around.links.doors.contains_key(place)),
+            _ => None,
         }
-        if instruction.flow_control() != FlowControl::IndirectBranch {
-            return None;
-        }
-        place_of(&instruction).filter(|place| self.around.links.doors.contains_key(place))
     }
 
     fn behind(&self, place: u64) -> Target {
@@ -235,22 +232,6 @@ impl<'a> Walk<'a> {
             Some(Door::Outside(_)) | None => Target::Unknown,
         }
     }
-}
-
-fn near_target(instruction: &Instruction) -> Option<u64> {
-    matches!(
-        instruction.op0_kind(),
-        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-    )
-    .then(|| instruction.near_branch_target())
-}
-
-/// The fixed place in memory that an indirect jump or call takes its target from.
-fn place_of(instruction: &Instruction) -> Option<u64> {
-    let fixed = instruction.op0_kind() == OpKind::Memory
-        && instruction.memory_base() == Register::RIP
-        && instruction.memory_index() == Register::None;
-    fixed.then(|| instruction.memory_displacement64())
 }
 
 #[cfg(test)]

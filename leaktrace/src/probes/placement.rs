@@ -12,10 +12,7 @@
 //! known; compilers use them for switches and tail calls, never to come back into a prologue. A
 //! part of the function that was split off (`.cold`) is not looked at for the same reason.
 
-use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, OpKind,
-    Register,
-};
+use crate::instructions::{Target, decode, is_emulated};
 
 /// Where a probe stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +35,8 @@ pub enum Step {
 impl Placement {
     /// The function's first instruction: always right, not always cheap.
     pub fn at_entry(code: &[u8]) -> Self {
-        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
-        let length = decoder.decode().len();
-        let emulated = code.get(..length).is_some_and(is_emulated);
+        let first = decode(code, 0).next().flatten();
+        let emulated = first.is_some_and(|first| is_emulated(&code[..first.end as usize]));
         Self {
             offset: 0,
             step: if emulated {
@@ -65,75 +61,20 @@ pub fn place(code: &[u8], svma: u64, arguments: usize) -> Placement {
     }
 }
 
-/// Registers of the first six integer arguments, System V ABI.
-const ARGUMENTS: [Register; 6] = [
-    Register::RDI,
-    Register::RSI,
-    Register::RDX,
-    Register::RCX,
-    Register::R8,
-    Register::R9,
-];
-
-/// The stack pointer and what a stack walk restores the caller's frames from.
-const CALLEE_SAVED: [Register; 7] = [
-    Register::RSP,
-    Register::RBP,
-    Register::RBX,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
-
 /// Offset of the first emulated instruction that is reached without a branch or a change of what
 /// must be kept.
 fn first_emulated(code: &[u8], svma: u64, arguments: usize) -> Option<u64> {
-    let mut decoder = Decoder::with_ip(64, code, svma, DecoderOptions::NONE);
-    let mut information = InstructionInfoFactory::new();
-    let kept = &ARGUMENTS[..arguments.min(ARGUMENTS.len())];
-    while decoder.can_decode() {
-        let start = decoder.position();
-        let instruction = decoder.decode();
-        if instruction.is_invalid() {
-            return None;
+    for instruction in decode(code, svma) {
+        let instruction = instruction?;
+        let [start, end] = [instruction.svma, instruction.end].map(|at| at.wrapping_sub(svma));
+        if is_emulated(&code[start as usize..end as usize]) {
+            return Some(start);
         }
-        if is_emulated(&code[start..decoder.position()]) {
-            return Some(start as u64);
-        }
-        if !can_walk_over(&instruction, &mut information, kept) {
+        if !instruction.keeps_entry(arguments) {
             return None;
         }
     }
     None
-}
-
-fn can_walk_over(
-    instruction: &Instruction,
-    information: &mut InstructionInfoFactory,
-    kept: &[Register],
-) -> bool {
-    if instruction.flow_control() != FlowControl::Next {
-        return false;
-    }
-    let used = information.info(instruction);
-    let clobbers = used.used_registers().iter().any(|register| {
-        let full = register.register().full_register();
-        writes(register.access()) && (kept.contains(&full) || CALLEE_SAVED.contains(&full))
-    });
-    // It could overwrite the return address.
-    let writes_stack = used
-        .used_memory()
-        .iter()
-        .any(|memory| writes(memory.access()) && memory.base() == Register::RSP);
-    !clobbers && !writes_stack
-}
-
-fn writes(access: OpAccess) -> bool {
-    matches!(
-        access,
-        OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-    )
 }
 
 /// No branch of the function leads behind its entry and not behind `offset`: such a loop would
@@ -142,44 +83,11 @@ fn is_passed_once(code: &[u8], svma: u64, offset: u64) -> bool {
     if offset == 0 {
         return true;
     }
-    let mut decoder = Decoder::with_ip(64, code, svma, DecoderOptions::NONE);
-    while decoder.can_decode() {
-        let instruction = decoder.decode();
-        if instruction.is_invalid() {
-            return false;
-        }
-        let target = branch_target(&instruction).map(|target| target.wrapping_sub(svma));
-        if target.is_some_and(|target| (1..=offset).contains(&target)) {
-            return false;
-        }
-    }
-    true
-}
-
-fn branch_target(instruction: &Instruction) -> Option<u64> {
-    let is_near = (0..instruction.op_count()).any(|operand| {
-        matches!(
-            instruction.op_kind(operand),
-            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
-        )
-    });
-    is_near.then(|| instruction.near_branch_target())
-}
-
-/// Whether the kernel emulates this one whole instruction (arch/x86/kernel/uprobes.c,
-/// `branch_setup_xol_ops` and `push_setup_xol_ops`): `push` of a register, `nop`, and relative
-/// `jmp`, `call` and conditional jumps. By bytes, because prefixes matter: a branch or, before
-/// 6.2, a `nop` with prefix 66 is refused altogether. Longer `nop`s are emulated only since 6.16.
-fn is_emulated(instruction: &[u8]) -> bool {
-    matches!(
-        instruction,
-        [0x50..=0x57]
-            | [0x41, 0x50..=0x57]
-            | [0x90]
-            | [0xeb | 0x70..=0x7f, _]
-            | [0xe8 | 0xe9, _, _, _, _]
-            | [0x0f, 0x80..=0x8f, _, _, _, _]
-    )
+    decode(code, svma).all(|instruction| match instruction.map(|known| known.target) {
+        Some(Target::Address(target)) => !(1..=offset).contains(&target.wrapping_sub(svma)),
+        Some(_) => true,
+        None => false,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! cookie and its program, and the order in which they are attached. Pure: code comes in through a
 //! function, nothing is attached.
 
+use leaktrace_common::arch::MAX_INSTRUCTION_BYTES;
 use leaktrace_common::call::{Call, CallKind, Ending, Nesting};
 use leaktrace_common::lane::Lane;
 
@@ -12,9 +13,6 @@ use crate::allocators::{Detection, Family, FoundFunction};
 /// Functions longer than this are probed at their entry: finding a branch back into the prologue
 /// would take longer than it is worth. The longest function of glibc's allocator has 6 KiB.
 const MAX_CODE_BYTES: u64 = 64 * 1024;
-
-/// The longest instruction of x86-64.
-const MAX_INSTRUCTION_BYTES: u64 = 15;
 
 /// Every probe of one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The command that leaktrace starts: held before its first allocation, let go when it is traced, given
 //! the signals that leaktrace gets, and asked how it has ended. Traces nothing.
 
+mod breakpoint;
 mod caller;
 mod hold;
 

@@ -171,7 +171,8 @@ fn try_load(
     load.insn_cnt = u32::try_from(function.instructions.len()).map_err(io::Error::other)?;
     load.license = license.as_ptr() as u64;
     for (place, byte) in load.prog_name.iter_mut().take(15).zip(name.bytes()) {
-        *place = byte.cast_signed();
+        // Signed on x86-64 and unsigned on aarch64.
+        *place = byte as std::ffi::c_char;
     }
     if let Some(types) = types {
         load.prog_btf_fd = types.as_raw_fd().cast_unsigned();

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
+use leaktrace_common::arch;
 use object::elf;
 use object::pod::slice_from_all_bytes;
 use object::read::SectionIndex;
@@ -13,11 +14,6 @@ use object::read::elf::Sym;
 use super::Segments;
 use super::elf::{Elf, Section, pieces};
 use super::symbols::segments_of;
-
-/// Relocations of x86-64 that fill a place with the address of a function.
-const GLOB_DAT: u32 = 6;
-const JUMP_SLOT: u32 = 7;
-const RELATIVE: u32 = 8;
 
 /// No object has as many.
 const MAX_RELOCATIONS: usize = 4 << 20;
@@ -132,14 +128,14 @@ fn add_doors(
         let place = relocation.r_offset.get(endian);
         let info = relocation.r_info.get(endian);
         let door = match info as u32 {
-            RELATIVE => {
+            arch::RELATIVE => {
                 let svma = relocation.r_addend.get(endian).cast_unsigned();
                 // Most of them lead to data.
                 segments
                     .file_offset(svma)
                     .map(|_| Door::Inside { svma, name: None })
             }
-            GLOB_DAT | JUMP_SLOT => symbols
+            arch::GLOB_DAT | arch::JUMP_SLOT => symbols
                 .get((info >> 32) as usize)
                 .map(|symbol| to_symbol(symbol, endian, strings)),
             _ => None,

@@ -7,9 +7,10 @@ use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, Register, RegisterRule, UnwindContext,
     UnwindSection,
 };
-use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use leaktrace_common::arch;
 use leaktrace_common::stack::Bridge;
+
+use crate::instructions::{Flow, decode};
 
 /// The operators that the Itanium C++ ABI names: new and new[], plain, nothrow, aligned, both.
 /// They call malloc or aligned_alloc, and whoever called them is the one who allocates.
@@ -89,14 +90,9 @@ fn bridge(row: &gimli::UnwindTableRow<usize>) -> Option<Bridge> {
 }
 
 fn return_addresses(svma: u64, code: &[u8]) -> Vec<u64> {
-    Decoder::with_ip(64, code, svma, DecoderOptions::NONE)
-        .into_iter()
-        .filter(|instruction| {
-            matches!(
-                instruction.flow_control(),
-                FlowControl::Call | FlowControl::IndirectCall
-            )
-        })
-        .map(|instruction| instruction.next_ip())
+    decode(code, svma)
+        .flatten()
+        .filter(|instruction| instruction.flow == Flow::Call)
+        .map(|instruction| instruction.end)
         .collect()
 }

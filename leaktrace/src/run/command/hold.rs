@@ -8,10 +8,8 @@ use nix::sys::signal::Signal as StopSignal;
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::Launched;
+use super::breakpoint::Breakpoint;
 use crate::target::{Mapping, Mappings, Object, Process};
-
-/// `int3`, the one-byte breakpoint of x86.
-const BREAKPOINT: i64 = 0xcc;
 
 /// Calls of `_dl_debug_state` before `main`: glibc makes two, musl one; audit libraries add more.
 const MAX_CALLS: usize = 16;
@@ -39,23 +37,15 @@ impl Launched {
     /// Runs until the instruction at this address is next, and leaves no trace there.
     fn run_to(&mut self, address: u64, name: &str) -> anyhow::Result<()> {
         let tid = self.tid();
-        let mut registers = ptrace::getregs(tid)?;
-        if registers.rip == address {
+        let mut breakpoint = Breakpoint::at(address);
+        if breakpoint.is_next(tid)? {
             ptrace::step(tid, None)?;
             self.await_stop(StopSignal::SIGTRAP, name)?;
         }
-        let place = address as ptrace::AddressType;
-        let code = ptrace::read(tid, place)?;
-        ptrace::write(tid, place, (code & !0xff) | BREAKPOINT)?;
+        breakpoint.set(tid)?;
         ptrace::cont(tid, None)?;
         self.await_stop(StopSignal::SIGTRAP, name)?;
-        ptrace::write(tid, place, code)?;
-        registers = ptrace::getregs(tid)?;
-        if registers.rip != address + 1 {
-            bail!("it stopped elsewhere than at the breakpoint");
-        }
-        registers.rip = address;
-        Ok(ptrace::setregs(tid, registers)?)
+        breakpoint.take_back(tid)
     }
 
     /// Waits for a stop by this signal; others are passed on.
