@@ -265,7 +265,9 @@ fn painted(verdict: Verdict, style: Style) -> String {
 
 /// Says how many sites are left out, and what they hold.
 fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
-    let left_out = report.site_count.saturating_sub(listed.len() as u64);
+    // What is listed may be several sites in one.
+    let listed_count: u64 = listed.iter().map(|site| site.stacks).sum();
+    let left_out = report.site_count.saturating_sub(listed_count);
     if left_out == 0 {
         return;
     }
@@ -274,7 +276,8 @@ fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
     let rest_bytes = (report.totals.live_bytes + mapped_bytes).saturating_sub(listed_bytes);
     let sites = units::counted(left_out, "more site");
     let rest = units::bytes(rest_bytes);
-    let at_rest = (report.sites.len() - listed.len()) as u64;
+    let reported_count: u64 = report.sites.iter().map(|site| site.stacks).sum();
+    let at_rest = reported_count - listed_count;
     let what = match at_rest {
         0 => format!("{sites} with {rest} live"),
         1 if left_out == 1 => {

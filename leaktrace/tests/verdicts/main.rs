@@ -1,10 +1,11 @@
-//! The verdicts on the labelled corpus: simulated sites whose truth is known. `cargo xtask bench
-//! verdicts` prints the table.
+//! The verdicts on the labelled corpus: simulated sites whose truth is known, and series that were
+//! recorded of programs. `cargo xtask bench verdicts` prints the table.
 
 mod behaviours;
 mod day;
 mod healthy;
 mod leaks;
+mod recorded;
 mod score;
 mod site;
 mod table;
@@ -77,6 +78,19 @@ fn after_12_intervals_nothing_is_called_a_leak_because_a_cache_would_look_the_sa
     let tally = tally(&behaviours::all(), &FEW_SEEDS, 12, true);
     assert_eq!(tally.found + tally.open_found, 0, "leaks");
     assert_eq!(tally.alarms + tally.open_alarms, 0, "false alarms");
+}
+
+#[test]
+fn of_what_was_recorded_every_leak_that_can_be_told_is_found_and_nothing_else_called_one() {
+    for (length, fewest_leaks) in recorded::LENGTHS.into_iter().zip([0, 1, 1, 1]) {
+        let tally = recorded::tally(length);
+        assert_eq!(tally.found, tally.leaks, "recall after {length}");
+        assert_eq!(tally.alarms, 0, "false alarms after {length}");
+        assert!(
+            tally.leaks >= fewest_leaks && tally.healthy > 0,
+            "{tally:?}"
+        );
+    }
 }
 
 #[test]

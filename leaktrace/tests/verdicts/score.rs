@@ -106,9 +106,14 @@ pub(crate) enum Mark {
 
 impl Tally {
     pub(crate) fn add(&mut self, behaviour: &Behaviour, intervals: u32, said: Verdict) -> Mark {
+        let is_decidable = intervals >= behaviour.decidable_from;
+        self.count(behaviour.truth, is_decidable, said)
+    }
+
+    pub(crate) fn count(&mut self, truth: Truth, is_decidable: bool, said: Verdict) -> Mark {
         let leaking = u32::from(said == Verdict::Leaking);
-        if intervals < behaviour.decidable_from {
-            let (runs, called) = match behaviour.truth {
+        if !is_decidable {
+            let (runs, called) = match truth {
                 Truth::Leak => (&mut self.open_leaks, &mut self.open_found),
                 Truth::Healthy => (&mut self.open_healthy, &mut self.open_alarms),
             };
@@ -116,14 +121,14 @@ impl Tally {
             *called += leaking;
             return Mark::Open;
         }
-        if behaviour.truth == Truth::Leak {
+        if truth == Truth::Leak {
             self.leaks += 1;
             self.found += leaking;
         } else {
             self.healthy += 1;
             self.alarms += leaking;
         }
-        match is_right(behaviour.truth, said) {
+        match is_right(truth, said) {
             true => Mark::Right,
             false => Mark::Wrong,
         }

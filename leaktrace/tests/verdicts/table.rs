@@ -3,8 +3,8 @@
 use leaktrace::analysis::Verdict;
 
 use crate::behaviours::{self, Behaviour, Truth};
-use crate::score::{self, LENGTHS};
-use crate::{FRESH_SEEDS, SEEDS, split, tally};
+use crate::score::{self, LENGTHS, Tally};
+use crate::{FRESH_SEEDS, SEEDS, recorded, split, tally};
 
 /// The table of behaviours and that of the sums.
 pub(crate) fn all() -> String {
@@ -106,16 +106,22 @@ fn sums() -> String {
         ),
     ] {
         for length in LENGTHS {
-            let tally = tally(behaviours, &seeds, length, births);
-            let of = |some: u32, all: u32| format!("{some}/{all}");
-            text += &format!(
-                "  {name:<30}{length:>5}  {:>9}  {:>12}  {:>13}{:>13}\n",
-                of(tally.found, tally.leaks),
-                of(tally.alarms, tally.healthy),
-                of(tally.open_found, tally.open_leaks),
-                of(tally.open_alarms, tally.open_healthy)
-            );
+            text += &sum(name, length, tally(behaviours, &seeds, length, births));
         }
     }
+    for length in recorded::LENGTHS {
+        text += &sum("recorded", length as u32, recorded::tally(length));
+    }
     text
+}
+
+fn sum(name: &str, length: u32, tally: Tally) -> String {
+    let of = |some: u32, all: u32| format!("{some}/{all}");
+    format!(
+        "  {name:<30}{length:>5}  {:>9}  {:>12}  {:>13}{:>13}\n",
+        of(tally.found, tally.leaks),
+        of(tally.alarms, tally.healthy),
+        of(tally.open_found, tally.open_leaks),
+        of(tally.open_alarms, tally.open_healthy)
+    )
 }

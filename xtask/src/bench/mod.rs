@@ -54,6 +54,9 @@ pub(crate) enum Benchmark {
         /// How long the programs work
         #[arg(long, default_value_t = 305)]
         seconds: u32,
+        /// Only the program of this name
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -127,7 +130,7 @@ pub(crate) fn bench(benchmark: &Benchmark) -> Result<()> {
         }
         Benchmark::Report(options) => report::measure(options),
         Benchmark::Topten { seconds } => top_ten::measure(*seconds),
-        Benchmark::Record { seconds } => record::record(*seconds),
+        Benchmark::Record { seconds, only } => record::record(*seconds, only.as_deref()),
         _ => Ok(()),
     }
 }

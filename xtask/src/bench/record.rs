@@ -23,17 +23,18 @@ const LABELLED: [(&str, u32); 2] = [("labelled", 1), ("behaviours", 5)];
 /// they are among its largest.
 const LISTED: &str = "150";
 
-/// Records all programs side by side: they rest most of the time.
+/// Records all programs side by side, because they rest most of the time; or only one.
 ///
 /// # Errors
 /// When one of them cannot be run or traced.
-pub(super) fn record(seconds: u32) -> Result<()> {
+pub(super) fn record(seconds: u32, only: Option<&str>) -> Result<()> {
     let folder = workspace::root().join("leaktrace/tests/verdicts/recorded");
     fs::create_dir_all(&folder)?;
     let library = real_programs::leaky_library()?;
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
     thread::scope(|scope| {
         let mut runs = Vec::new();
-        for (name, times) in LABELLED {
+        for (name, times) in LABELLED.into_iter().filter(|(name, _)| wanted(name)) {
             let program = super::folder().join(name);
             let source = workspace::root().join(format!("tests/programs/{name}.c"));
             demo::compile(&source, &program)?;
@@ -44,7 +45,8 @@ pub(super) fn record(seconds: u32) -> Result<()> {
         // A client without rest would leave no time for the others.
         let rests =
             |program: &&real_programs::RealProgram| !matches!(program.load, Load::Client(_));
-        for program in real_programs::ALL.iter().filter(rests) {
+        let real = real_programs::ALL.iter().filter(rests);
+        for program in real.filter(|program| wanted(program.name)) {
             let file = folder.join(format!("{}-leaky.txt", program.name));
             let library = &library;
             runs.push(

@@ -61,6 +61,8 @@ impl Target {
             (Load::Fed(_), _) => {
                 target.input.write_all(b".print ready\n")?;
                 target.until("ready")?;
+                // Nobody reads the answers, and a full pipe would stop it.
+                target.input.write_all(b".output /dev/null\n")?;
             }
             _ => target.until("ready")?,
         }
@@ -80,7 +82,7 @@ impl Target {
                         break;
                     }
                 }
-                self.input.write_all(b".print done\n")?;
+                self.input.write_all(b".output stdout\n.print done\n")?;
                 self.until("done")
             }
             (Load::Client(client), Subject::Real(program, _)) => {
