@@ -158,13 +158,28 @@ impl Program {
     fn digest(&self, sources: &Path, source: &Path) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.compiler, &self.flags, &self.libraries).hash(&mut hasher);
-        for file in [source, &sources.join("protocol.h")] {
+        for file in headers(sources)
+            .iter()
+            .map(PathBuf::as_path)
+            .chain([source])
+        {
             std::fs::read(file)
                 .unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
                 .hash(&mut hasher);
         }
         hasher.finish()
     }
+}
+
+/// What any program may include, in order.
+fn headers(sources: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(sources).expect("cannot list the traced programs");
+    let mut headers: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("cannot list the traced programs").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "h"))
+        .collect();
+    headers.sort();
+    headers
 }
 
 /// Where built programs are, and what they are built of.

@@ -1,7 +1,10 @@
 /* Eight threads that do everything at once, for as many milliseconds as asked for: every function that
  * allocates, sizes from 1 byte to 4 MB, frees by other threads, mappings, with "forks" forks, and with "all"
- * libraries that come and go as well. What each function holds at the end is counted beside it.
- * usage: stress MILLISECONDS SEED [forks|all] */
+ * libraries that come and go as well. What each function holds at the end is counted beside it. With
+ * -DCOUNTS_OTHERS the allocator's functions are the program's own in front of the C library's, so that it
+ * can count what others (the dynamic linker, the library's threads) allocate in it, too.
+ * With "flat", forks, and none of the functions that call another one.
+ * usage: stress MILLISECONDS SEED [forks|all|flat] */
 #include "protocol.h"
 #include <dlfcn.h>
 #include <malloc.h>
@@ -37,7 +40,13 @@ struct slot {
 static struct slot slots[SLOTS];
 static atomic_llong held_bytes[KINDS], held_count[KINDS], handed_out;
 static atomic_int stop;
-static int with_forks, with_libraries;
+static int with_forks, with_libraries, is_flat;
+
+#ifdef COUNTS_OTHERS
+#include "stress_others.h"
+#else
+static __thread int among_others;
+#endif
 
 static uint64_t random_number(uint64_t *state)
 {
@@ -136,6 +145,8 @@ static void count(enum kind kind, long long bytes, long long blocks)
 static void fill(struct slot *slot, uint64_t *state)
 {
     slot->kind = (enum kind)(random_number(state) % KINDS);
+    if (is_flat && (slot->kind == REALLOC || slot->kind == REALLOCARRAY))
+        slot->kind = MALLOC;
     slot->bytes = random_size(state);
     switch (slot->kind) {
     case MALLOC: slot->block = by_malloc(slot->bytes); break;
@@ -186,7 +197,7 @@ static void change(struct slot *slot, uint64_t *state)
         return;
     }
     count(slot->kind, -(long long)slot->bytes, -1);
-    if (random_number(state) % 4 == 0) {
+    if (!is_flat && random_number(state) % 4 == 0) {
         slot->bytes = random_size(state);
         if (random_number(state) % 2 == 0) {
             slot->kind = REALLOC;
@@ -211,15 +222,21 @@ static void disturb(uint64_t *state)
             _exit(0);
         waitpid(child, NULL, 0);
     } else {
+        among_others = 1;
         void *library = dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL);
-        if (library != NULL)
-            dlclose(library);
+        if (library == NULL)
+            _exit(94);
+        dlclose(library);
+        among_others = 0;
     }
 }
 
 /* No thread is made while others allocate: what the C library allocates for it would be lost with
- * the rest when a map is full, and nobody could tell how much of what was lost that is. */
+ * the rest when a map is full, and without COUNTS_OTHERS nobody could tell how much that is. */
 static pthread_barrier_t all_there;
+
+/* Stacks that nobody maps: what is mapped is by_mmap's alone. */
+static _Alignas(4096) char stacks[THREADS][1 << 20];
 
 static void *work(void *seed)
 {
@@ -248,11 +265,20 @@ int main(int argc, char **argv)
     uintptr_t seed = (uintptr_t)atol(argv[2]);
     with_forks = argc > 3;
     with_libraries = argc > 3 && strcmp(argv[3], "all") == 0;
+    is_flat = argc > 3 && strcmp(argv[3], "flat") == 0;
     begin();
     pthread_t threads[THREADS];
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
     pthread_barrier_init(&all_there, NULL, THREADS);
-    for (uintptr_t i = 0; i < THREADS; i++)
-        pthread_create(&threads[i], NULL, work, (void *)(seed * THREADS + i + 1));
+    among_others = 1;
+#ifdef COUNTS_OTHERS
+    others_count_now = 1;
+#endif
+    for (uintptr_t i = 0; i < THREADS; i++) {
+        pthread_attr_setstack(&attributes, stacks[i], sizeof stacks[i]);
+        pthread_create(&threads[i], &attributes, work, (void *)(seed * THREADS + i + 1));
+    }
     struct timespec pause = {milliseconds / 1000, milliseconds % 1000 * 1000000};
     nanosleep(&pause, NULL);
     stop = 1;
@@ -266,6 +292,11 @@ int main(int argc, char **argv)
         truth_site(names[kind], held_bytes[kind], held_count[kind]);
     truth_number("mapped_bytes", held_bytes[MMAP]);
     truth_number("handed_out", handed_out);
+#ifdef COUNTS_OTHERS
+    truth_number("others_bytes", others_bytes);
+    truth_number("others_count", others_count);
+    truth_number("others_handed_out", others_handed_out);
+#endif
     truth_number("seed", (long long)seed);
     finish();
 }
