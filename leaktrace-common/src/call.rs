@@ -26,6 +26,10 @@ pub enum CallKind {
     Break = 7,
     /// Replaces a block by another, or frees it when it fails (reallocf).
     ReallocateOrFree = 8,
+    /// Maps a segment of System V shared memory (shmat).
+    Attach = 9,
+    /// Unmaps all of such a segment (shmdt).
+    Detach = 10,
 }
 
 impl CallKind {
@@ -38,7 +42,10 @@ impl CallKind {
     /// Whether it changes which addresses are mapped.
     #[inline(always)]
     pub const fn is_mapping(self) -> bool {
-        matches!(self, Self::Map | Self::Unmap | Self::Remap | Self::Break)
+        matches!(
+            self,
+            Self::Map | Self::Unmap | Self::Remap | Self::Break | Self::Attach | Self::Detach
+        )
     }
 
     const fn from_number(number: u8) -> Self {
@@ -51,6 +58,8 @@ impl CallKind {
             6 => Self::Remap,
             7 => Self::Break,
             8 => Self::ReallocateOrFree,
+            9 => Self::Attach,
+            10 => Self::Detach,
             _ => Self::Allocate,
         }
     }
@@ -231,6 +240,8 @@ mod tests {
             CallKind::Remap,
             CallKind::Break,
             CallKind::ReallocateOrFree,
+            CallKind::Attach,
+            CallKind::Detach,
         ] {
             let call = Call {
                 kind,

@@ -23,6 +23,11 @@ pub enum EventKind {
     /// The process has new code, or code was seen to run where none was known. Only wakes user
     /// space, which then reads the mappings.
     CodeMapped = 7,
+    /// shmat returned: `address`, `site`, the segment's id in `flags`; `size_bytes` is zero when the
+    /// program could not tell it.
+    Attached = 8,
+    /// shmdt is about to run: `address`. All that is left of the segment that is attached there goes.
+    Detaching = 9,
 }
 
 /// One event.
@@ -46,7 +51,7 @@ pub struct Event {
     /// Length of the old range (mremap, munmap); protection of the new one (mmap).
     pub old_size_bytes: u64,
     /// Flags of the call: those of mremap (MREMAP_DONTUNMAP keeps the old range mapped), those of
-    /// mmap (MAP_NORESERVE sets only addresses aside).
+    /// mmap (MAP_NORESERVE sets only addresses aside); the id of the segment (shmat).
     pub flags: u64,
 }
 

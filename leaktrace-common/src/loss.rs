@@ -26,10 +26,13 @@ pub enum Loss {
     /// A forked child, or the program that an exec started, is not counted: the table of
     /// processes was full.
     ProcessTableFull = 8,
+    /// Shared memory that shmat attached is not counted: nobody could say how long it is, because it was
+    /// gone again when the mappings were read. Counted by user space.
+    LengthUnknown = 9,
 }
 
 /// How many reasons there are.
-pub const LOSS_REASONS: usize = 9;
+pub const LOSS_REASONS: usize = 10;
 
 impl Loss {
     /// Every reason, in the order of their numbers.
@@ -43,6 +46,7 @@ impl Loss {
         Self::EventLost,
         Self::ScratchBusy,
         Self::ProcessTableFull,
+        Self::LengthUnknown,
     ];
 
     /// The name that reports use.
@@ -57,6 +61,7 @@ impl Loss {
             Self::EventLost => "event_lost",
             Self::ScratchBusy => "scratch_busy",
             Self::ProcessTableFull => "process_table_full",
+            Self::LengthUnknown => "length_unknown",
         }
     }
 }

@@ -30,6 +30,7 @@ mod process;
 mod registers;
 mod reuse;
 mod scratch;
+mod segment;
 mod site;
 mod unfinished;
 mod walk;

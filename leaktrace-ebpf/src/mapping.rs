@@ -1,4 +1,4 @@
-//! mmap, munmap, mremap and brk, as functions and as system calls: each change is sent to user
+//! mmap, munmap, mremap, brk, shmat and shmdt, as functions and as system calls: each change is sent to user
 //! space, which keeps the intervals.
 //!
 //! What takes an address range away is announced at entry, what gives one at return, so that the
@@ -17,7 +17,7 @@ use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::Source;
 
 use crate::call::{self, Entry};
-use crate::{loss, maps, pending, process, site};
+use crate::{loss, maps, pending, process, segment, site};
 
 const FAILED: u64 = u64::MAX;
 
@@ -71,6 +71,8 @@ pub fn enter_syscall(ctx: &TracePointContext) {
         arch::SYSCALL_MUNMAP => CallKind::Unmap,
         arch::SYSCALL_MREMAP => CallKind::Remap,
         arch::SYSCALL_BRK => CallKind::Break,
+        arch::SYSCALL_SHMAT => CallKind::Attach,
+        arch::SYSCALL_SHMDT => CallKind::Detach,
         _ => return,
     };
     // SAFETY: the helpers have no preconditions.
@@ -137,13 +139,20 @@ fn begin(current: &mut PendingCall, entry: &Entry) {
         };
         current.parked.at_ns = entry.argument(3);
     }
-    let gives = call.kind != CallKind::Unmap;
+    if call.kind == CallKind::Attach || call.kind == CallKind::Detach {
+        // How long it is, is seen when it is there, by user space if need be: by the id.
+        current.size_bytes = 0;
+        current.old_size_bytes = PROT_READ_WRITE;
+        current.parked.at_ns = current.pointer & 0xffff_ffff;
+    }
+    let gives = call.kind != CallKind::Unmap && call.kind != CallKind::Detach;
     let caller = site::of(entry, process, Source::Mmap, gives);
     current.site = caller.site;
     current.return_address = caller.return_address;
     match call.kind {
         CallKind::Unmap => announce(current, EventKind::Unmapping, current.pointer),
         CallKind::Remap => announce(current, EventKind::Remapping, current.pointer),
+        CallKind::Detach => announce(current, EventKind::Detaching, current.pointer),
         _ => {}
     }
     current.stack_pointer = entry.stack_pointer;
@@ -154,8 +163,12 @@ fn finish(current: &mut PendingCall, result: u64) {
     let call = Call::from_cookie(current.cookie);
     match (call.kind, result) {
         (CallKind::Break, _) => finish_break(current),
-        (CallKind::Map, FAILED) | (CallKind::Unmap, 0) => {}
+        (CallKind::Map | CallKind::Attach, FAILED) | (CallKind::Unmap | CallKind::Detach, 0) => {}
         (CallKind::Map, address) => announce(current, EventKind::Mapped, address),
+        (CallKind::Attach, address) => {
+            current.size_bytes = segment::length_at(address);
+            announce(current, EventKind::Attached, address);
+        }
         (CallKind::Remap, address) if address != FAILED => {
             announce(current, EventKind::Remapped, address);
         }

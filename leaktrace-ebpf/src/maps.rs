@@ -49,6 +49,10 @@ pub static EH_FRAME: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 pub static HAS_LOOP: Global<u32> = Global::new(1);
 
+/// Whether the kernel has bpf_find_vma (Linux 5.17), by which attached memory is measured.
+#[unsafe(no_mangle)]
+pub static HAS_FIND_VMA: Global<u32> = Global::new(1);
+
 /// Always 0, which the compiler does not know, see [`crate::kernel_stack`].
 #[unsafe(no_mangle)]
 pub static NEVER: Global<u32> = Global::new(0);

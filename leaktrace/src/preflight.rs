@@ -17,6 +17,7 @@ pub use kernel::{KernelVersion, uretprobe_hazard};
 pub struct Preflight {
     /// The requirements; what tracing fails for first comes first.
     pub requirements: Vec<Requirement>,
+    has_find_vma: bool,
 }
 
 /// One thing that tracing needs.
@@ -64,6 +65,7 @@ impl Preflight {
     pub fn from_facts(facts: &Facts) -> Self {
         Self {
             requirements: requirements::all(facts),
+            has_find_vma: facts.helpers.bpf_find_vma == Some(true),
         }
     }
 
@@ -77,6 +79,11 @@ impl Preflight {
         self.requirements.iter().any(|requirement| {
             requirement.name == requirements::WHOLE_STACKS && requirement.state == State::Ok
         })
+    }
+
+    /// Whether the kernel can be asked at once how long a mapping is that was just made.
+    pub const fn has_find_vma(&self) -> bool {
+        self.has_find_vma
     }
 
     /// The one line for a user who wants to trace and cannot; absent when tracing can work.

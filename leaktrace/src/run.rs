@@ -90,8 +90,8 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         command.is_some(),
         &mut naming,
     )?;
-    let mut session = Session::load(&session_config(args, eh_frame, preflight.has_loop()))
-        .context("cannot trace")?;
+    let mut session =
+        Session::load(&session_config(args, eh_frame, &preflight)).context("cannot trace")?;
     for target in &mut targets {
         target.syscalls_wanted = args.mmap_syscalls;
         target.attach(&mut session)?;
@@ -181,7 +181,7 @@ fn walks_by_eh_frame(wanted: Stacks, has_loop: bool) -> anyhow::Result<bool> {
     }
 }
 
-fn session_config(args: &TraceArgs, eh_frame: bool, has_loop: bool) -> Config {
+fn session_config(args: &TraceArgs, eh_frame: bool, preflight: &Preflight) -> Config {
     Config {
         sizes: Sizes {
             live: args.max_live,
@@ -192,7 +192,8 @@ fn session_config(args: &TraceArgs, eh_frame: bool, has_loop: bool) -> Config {
         min_size_bytes: args.min_size,
         max_size_bytes: args.max_size.unwrap_or(u64::MAX),
         eh_frame,
-        has_loop,
+        has_loop: preflight.has_loop(),
+        has_find_vma: preflight.has_find_vma(),
         follow_forks: args.follow_forks,
         debug: args.verbose >= 2,
     }

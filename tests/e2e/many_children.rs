@@ -91,6 +91,57 @@ fn what_ended_children_held_makes_room_in_the_ledger_and_among_the_stacks() {
     assert_children_are_true(&target, &session, 400);
 }
 
+/// What a shell does with short commands: 1,200 children in a row, two programs each, that nobody waits
+/// with. Leaktrace has to make room as fast as they come; where a machine is too slow for that, every child
+/// that has no report is said to be lost, and so is every program that is missing in the report of one.
+#[test]
+fn of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost() {
+    const CHILDREN: usize = 1200;
+    let count = CHILDREN.to_string();
+    let mut target = Target::start(&Program::c("many_children.c"), &["spawn", &count]);
+    let tracer = Tracer::attach(target.pid(), &["--follow-forks", "--interval", "1h"]);
+    let truth = target.work();
+    target.end();
+    let session = tracer.wait();
+    let reports = finals(&session);
+    let parent = reports[&u64::from(target.pid())];
+    let mut unreported = 0;
+    let children: Vec<_> = truth.lines("child").collect();
+    assert_eq!(children.len(), CHILDREN);
+    for child in children {
+        assert_eq!(child["status"], 0, "{child}");
+        let Some(report) = child["pid"].as_u64().and_then(|pid| reports.get(&pid)) else {
+            unreported += 1;
+            continue;
+        };
+        let told = |name: &str| child[name].as_u64();
+        let seen = |name: &str| Some(report.total(name));
+        let whole = (seen("live_bytes"), seen("live_count"));
+        match report.loss("process_table_full") {
+            0 => {
+                assert_eq!(report.0["epoch"], 2, "{}", report.0);
+                assert_eq!(whole, (told("bytes"), told("count")), "{}", report.0);
+            }
+            // There was no place for its program: what is reported is the child before it.
+            _ => assert_eq!(whole, (Some(0), Some(0)), "{}", report.0),
+        }
+        // Nobody could look at where its code lies.
+        let losses = report.losses();
+        let others = losses.iter().map(|(why, _)| *why);
+        let allowed = ["stack_truncated", "process_table_full"];
+        assert!(
+            others.into_iter().all(|why| allowed.contains(&why)),
+            "{losses:?}"
+        );
+    }
+    assert_eq!(
+        parent.loss("process_table_full"),
+        unreported,
+        "{}",
+        parent.0
+    );
+}
+
 #[test]
 fn a_stranger_that_gets_the_id_of_a_child_that_has_ended_is_not_taken_for_it() {
     let program = Program::c("many_children.c");

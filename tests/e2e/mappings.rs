@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use leaktrace_tests::{
-    Program, Target, Tracer, assert_nothing_lost, assert_totals_are_true, trace, trace_with,
+    Program, Report, Target, Tracer, assert_nothing_lost, assert_totals_are_true, leaktrace, trace,
+    trace_with,
 };
 
 #[test]
@@ -167,5 +168,60 @@ fn an_arena_that_is_made_inside_free_is_no_mapping_of_the_program() {
     for site in traced.report.sites("mmap") {
         let frames = site.0["frames"].to_string();
         assert!(frames.contains("pthread_create"), "{frames}");
+    }
+}
+
+#[test]
+fn shared_segments_are_mappings_of_whoever_attaches_them() {
+    let program = Program::c("shared_segments.c");
+    let raw = program.clone().with(&["-DRAW_CALLS"]);
+    let static_raw = program.clone().with(&["-static", "-DRAW_CALLS"]);
+    let cases = [
+        (program.clone(), &[][..]),
+        (program, &["--mmap-syscalls"]),
+        (raw, &["--mmap-syscalls"]),
+        (static_raw, &[]),
+    ];
+    for (program, options) in cases {
+        let traced = trace_with(&program, &[], options);
+        let report = &traced.report;
+        for (caller, held) in traced.truth.sites() {
+            let seen = report.held_by("mmap", &caller);
+            assert_eq!(seen.bytes, held.bytes, "{caller}: {}", report.0);
+        }
+        assert_eq!(report.mapped_bytes(), traced.truth.number("mapped_bytes"));
+        assert_eq!(often(report), traced.truth.number("often"));
+        assert_nothing_lost(report);
+    }
+}
+
+fn often(report: &Report) -> u64 {
+    let sites = report.sites("mmap");
+    let sites = sites.filter(|site| site.is_called_by("attach_and_detach_often"));
+    sites.map(|site| site.allocated_count()).sum()
+}
+
+/// A kernel that cannot be asked at once how long a segment is: that is read off the mappings a moment
+/// later, and what is gone by then is said to be lost.
+#[test]
+fn segments_that_nobody_could_measure_are_counted_as_lost() {
+    for arguments in [&[][..], &["often"]] {
+        let mut target = Target::start(&Program::c("shared_segments.c"), arguments);
+        let mut command = leaktrace();
+        command.args(["--format", "json", "--top", "0", "--pid"]);
+        command.arg(target.pid().to_string());
+        let tracer = Tracer::start(command.env("LEAKTRACE_KERNEL_LACKS", "bpf_find_vma"));
+        let truth = target.work();
+        let session = tracer.stop();
+        let report = session.final_report();
+        for (caller, held) in truth.sites() {
+            let seen = report.held_by("mmap", &caller);
+            assert_eq!(seen.bytes, held.bytes, "{caller}: {}", report.0);
+        }
+        let lost = report.loss("length_unknown");
+        assert_eq!(report.losses().len(), usize::from(lost > 0));
+        if !arguments.is_empty() {
+            assert_eq!(often(report) + lost, truth.number("often"));
+        }
     }
 }

@@ -1,6 +1,8 @@
 /* A server that forks a child for each request, one after the other, so many for each line that it reads:
  * more of them in the end than a tracer has room for at a time. Children hold blocks and a mapping, each
- * in ways of its own, from their first instruction on; the parent tells what. With "exec COUNT" the process runs itself again and again instead. */
+ * in ways of its own, from their first instruction on; the parent tells what. With "exec COUNT" the process
+ * runs itself again and again instead; with "spawn COUNT" it has children in a row, as a shell has, that each
+ * run a program which ends at once. */
 #include "protocol.h"
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -86,6 +88,30 @@ static void run_again(const char *self, int left)
     _exit(98);
 }
 
+/* All that a program does that was spawned. */
+NOINLINE static void holds_briefly(int number)
+{
+    for (int i = 0; i < 7; i++)
+        keep(malloc((size_t)(1000 + number)));
+}
+
+static void spawn(const char *self, int children)
+{
+    for (int number = 0; number < children; number++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", number);
+        pid_t child = fork();
+        if (child == 0) {
+            execl(self, self, "brief", text, (char *)NULL);
+            _exit(98);
+        }
+        int status;
+        waitpid(child, &status, 0);
+        say("{\"truth\":\"child\",\"pid\":%d,\"count\":7,\"bytes\":%d,\"status\":%d}\n", (int)child,
+            7 * (1000 + number), status);
+    }
+}
+
 int main(int count, char **arguments)
 {
     int number = count > 2 ? atoi(arguments[2]) : 0;
@@ -94,7 +120,16 @@ int main(int count, char **arguments)
         finish();
         return 0;
     }
+    if (strcmp(arguments[1], "brief") == 0) {
+        holds_briefly(number);
+        _exit(0);
+    }
     begin();
+    if (strcmp(arguments[1], "spawn") == 0) {
+        spawn(arguments[0], number);
+        finish();
+        return 0;
+    }
     if (strcmp(arguments[1], "exec") == 0)
         run_again(arguments[0], number);
     blocks = atoi(arguments[1]);

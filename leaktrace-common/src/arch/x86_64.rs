@@ -58,6 +58,12 @@ pub const SYSCALL_BRK: u32 = 12;
 /// mremap
 pub const SYSCALL_MREMAP: u32 = 25;
 
+/// shmat
+pub const SYSCALL_SHMAT: u32 = 30;
+
+/// shmdt
+pub const SYSCALL_SHMDT: u32 = 67;
+
 // Relocations that fill a place with the address of a function.
 
 /// With that of a symbol, R_X86_64_GLOB_DAT.

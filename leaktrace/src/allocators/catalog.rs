@@ -154,6 +154,8 @@ const MAPPING: &[Row] = &[
     ),
     ("brk", Ok(CallSignature::Break)),
     ("sbrk", Ok(CallSignature::Break)),
+    ("shmat", Ok(CallSignature::Attach { id: 0 })),
+    ("shmdt", Ok(CallSignature::Detach { address: 0 })),
 ];
 
 /// new and delete as the Itanium C++ ABI names them.

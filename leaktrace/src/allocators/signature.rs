@@ -74,6 +74,16 @@ pub enum CallSignature {
     },
     /// Moves the end of the data segment; how far is read off the end itself.
     Break,
+    /// Maps a segment of shared memory. How long it is, no argument says.
+    Attach {
+        /// Argument with the segment's id.
+        id: u8,
+    },
+    /// Unmaps what is left of such a segment.
+    Detach {
+        /// Argument with the address that it was attached at.
+        address: u8,
+    },
 }
 
 impl Amount {
@@ -117,6 +127,8 @@ impl CallSignature {
                 (CallKind::Remap, Some(address), Some(Amount::of(new_size)))
             }
             Self::Break => (CallKind::Break, None, None),
+            Self::Attach { id } => (CallKind::Attach, Some(id), None),
+            Self::Detach { address } => (CallKind::Detach, Some(address), None),
         };
         Call {
             kind,

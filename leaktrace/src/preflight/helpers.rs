@@ -4,6 +4,7 @@
 /// Numbers of the functions that not every supported kernel has.
 const GET_ATTACH_COOKIE: i32 = 174;
 const LOOP: i32 = 181;
+const FIND_VMA: i32 = 180;
 
 /// Names of what this kernel is to be taken to lack, with commas between them: for tests.
 const LACKS: &str = "LEAKTRACE_KERNEL_LACKS";
@@ -17,6 +18,8 @@ pub struct Helpers {
     pub attach_cookie: Option<bool>,
     /// `bpf_loop` (Linux 5.17).
     pub bpf_loop: Option<bool>,
+    /// `bpf_find_vma` (Linux 5.17).
+    pub bpf_find_vma: Option<bool>,
 }
 
 impl Helpers {
@@ -30,6 +33,7 @@ impl Helpers {
         Self {
             attach_cookie: ask("bpf_get_attach_cookie", GET_ATTACH_COOKIE),
             bpf_loop: ask("bpf_loop", LOOP),
+            bpf_find_vma: ask("bpf_find_vma", FIND_VMA),
         }
     }
 }

@@ -13,6 +13,7 @@ fn root() -> Facts {
         helpers: Helpers {
             attach_cookie: Some(true),
             bpf_loop: Some(true),
+            bpf_find_vma: Some(true),
         },
         has_btf: true,
         has_uprobes: true,
@@ -108,6 +109,7 @@ fn what_cannot_be_helped_is_said_before_privileges() {
         helpers: Helpers {
             attach_cookie: Some(false),
             bpf_loop: Some(false),
+            bpf_find_vma: Some(false),
         },
         ..root()
     };
@@ -163,6 +165,7 @@ fn without_bpf_loop_stacks_follow_frame_pointers() {
         helpers: Helpers {
             attach_cookie: Some(true),
             bpf_loop,
+            bpf_find_vma: bpf_loop,
         },
         ..root()
     };

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 
 /// The processes whose end is waited for, by pid.
@@ -30,19 +31,33 @@ impl Exits {
         self.waiting.is_empty()
     }
 
-    /// The next process that has ended; it is not waited for any more.
-    pub(super) async fn next(&mut self) -> u32 {
+    /// Until one of them has ended.
+    pub(super) async fn any(&self) {
         std::future::poll_fn(|context| {
-            let ended = self
-                .waiting
-                .iter()
-                .position(|(_, fd)| fd.poll_read_ready(context).is_ready());
-            match ended {
-                Some(place) => std::task::Poll::Ready(self.waiting.remove(place).0),
-                None => std::task::Poll::Pending,
+            let mut fds = self.waiting.iter();
+            match fds.any(|(_, fd)| fd.poll_read_ready(context).is_ready()) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
             }
         })
-        .await
+        .await;
+    }
+
+    /// Those that have ended by now; they are not waited for any more. Asks the kernel, not the event
+    /// loop, which may not have had the time to look.
+    pub(super) fn ended_by_now(&mut self) -> Vec<u32> {
+        let has_ended = |fd: &AsyncFd<OwnedFd>| {
+            let mut fds = [PollFd::new(fd.get_ref(), PollFlags::IN)];
+            // An error leaves it to be waited for.
+            poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        };
+        let ended = self.waiting.extract_if(.., |(_, fd)| has_ended(fd));
+        ended.map(|(pid, _)| pid).collect()
+    }
+
+    /// Waits for this process no more.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.waiting.retain(|(known, _)| *known != pid);
     }
 }
 

@@ -179,6 +179,21 @@ impl Traced {
         (!known || !exec.probes_survived).then_some(exec.since)
     }
 
+    /// It has ended before its libraries were looked at. That something was counted shows that the
+    /// probes of the program before were its own, too; nothing tells that when nothing was.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel side cannot be read.
+    pub(super) fn ended_unsettled(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        if !session.has_allocated(self.index)? {
+            self.warn_if_still_loading();
+            self.unseen = session.exec(self.index).map(|exec| exec.since);
+        }
+        self.waiting_since = None;
+        Ok(())
+    }
+
     /// What the output says of a new target.
     pub(super) fn announcement(&self, event: &'static str) -> NewTarget {
         NewTarget {

@@ -1,6 +1,8 @@
 //! A session under way: readings, reports, and what becomes of the traced processes, until
 //! something ends it.
 
+mod ends;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -16,7 +18,7 @@ use super::traced::Traced;
 use crate::analysis::Order;
 use crate::cli::{Sort, TraceArgs};
 use crate::report::{End, EndReason, Line};
-use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Session};
+use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Release, Session};
 use crate::symbolize::ElfNaming;
 
 /// Readings between two reports, for the series that growth is judged by.
@@ -113,8 +115,9 @@ impl<'a> Watch<'a> {
         let events = watch_fd(session.events_fd())?;
         let tables = session.tables_fd().map(watch_fd).transpose()?;
         loop {
+            // In no order: where children come in a row there is always an event, and nobody is to
+            // wait for ever behind it.
             tokio::select! {
-                biased;
                 caught = signals.next() => if self.signalled(caught?) {
                     return Ok(EndReason::Interrupted);
                 },
@@ -123,17 +126,18 @@ impl<'a> Watch<'a> {
                     ready.clear_ready();
                     self.take_events(session, output)?;
                     self.follow_mappings(session, output, false)?;
+                    // New processes want the places of those that have ended.
+                    if self.take_ends(session, output)? {
+                        return Ok(EndReason::TargetExited);
+                    }
                 }
                 ready = readable(tables.as_ref()) => {
                     ready.context("failed to wait for unwind tables")?;
                     session.take_tables()?;
                 }
-                pid = self.exits.next() => {
-                    self.ended(pid, session, output)?;
-                    if self.exits.is_empty() {
-                        return Ok(EndReason::TargetExited);
-                    }
-                }
+                () = self.exits.any() => if self.take_ends(session, output)? {
+                    return Ok(EndReason::TargetExited);
+                },
                 () = &mut end => return Ok(EndReason::Duration),
                 _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
                 _ = reports.tick() => self.report(session, output)?,
@@ -169,7 +173,6 @@ impl<'a> Watch<'a> {
         session: &mut Session,
         output: &mut Output,
     ) -> anyhow::Result<()> {
-        let mut gone = Vec::new();
         for new in session.new_processes() {
             let from = match new.origin {
                 ProcessOrigin::Fork(index)
@@ -200,14 +203,7 @@ impl<'a> Watch<'a> {
                     continue;
                 }
             };
-            // Its parent has waited for it before it could be opened.
-            if child.pidfd().is_none() && session.exit_status(child.index).is_some() {
-                gone.push(child.pid());
-            }
             self.add(child)?;
-        }
-        for pid in gone {
-            self.ended(pid, session, output)?;
         }
         Ok(())
     }
@@ -269,72 +265,6 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// A process has ended. Of a child, this is the time of its final report; those that were
-    /// asked for have theirs at the end of the session.
-    fn ended(
-        &mut self,
-        pid: u32,
-        session: &mut Session,
-        output: &mut Output,
-    ) -> anyhow::Result<()> {
-        // It may have forked right before.
-        self.take_events(session, output)?;
-        self.last_to_end = Some(pid);
-        if self.exits.is_empty() {
-            return Ok(());
-        }
-        let elapsed = self.started.elapsed();
-        let present = |target: &&Traced| target.pid() == pid && !target.reported;
-        for target in &mut self.targets {
-            if !present(&&*target) {
-                continue;
-            }
-            // It ended before its libraries were looked at.
-            if target.waiting_since.is_some() {
-                target.warn_if_still_loading();
-                target.waiting_since = None;
-                output.new_target(target.announcement(target.event()))?;
-            }
-            output.new_target(target.obituary(session))?;
-        }
-        for target in &mut self.targets {
-            let is_it = target.pid() == pid && target.parent.is_some() && !target.reported;
-            if !is_it {
-                continue;
-            }
-            target.read(session, elapsed, self.args.older)?;
-            target.reported = true;
-            session.process_ended(target.index)?;
-            self.seq += 1;
-            let report = target.report(
-                self.args,
-                &mut self.naming,
-                self.seq,
-                true,
-                order(self.args.sort),
-                self.args.top(),
-            );
-            output.line(&Line::Report(report))?;
-        }
-        self.release_ended(session);
-        Ok(())
-    }
-
-    /// Lets go of what has ended, for others to take its place. What cannot be let go stays.
-    fn release_ended(&mut self, session: &mut Session) {
-        let released = match session.release_ended() {
-            Ok(released) => released,
-            Err(error) => return log::warn!("{error:#}"),
-        };
-        let gone = |target: &mut Traced| target.reported && released.contains(&target.index);
-        for target in self.targets.extract_if(.., gone) {
-            self.leak_found |= self.args.fail_on_leak && target.is_leaking();
-        }
-        for target in &mut self.targets {
-            target.former.retain(|place| !released.contains(place));
-        }
-    }
-
     /// Whether a site of any process was judged leaking at its latest reading.
     pub(super) fn leak_found(&self) -> bool {
         // To judge every site takes a while, in which nobody is to wait for the end.
@@ -386,7 +316,8 @@ impl<'a> Watch<'a> {
         self.looks
             .take(&mut self.targets, session, self.started.elapsed(), purpose);
         self.follow_processes(session, output)?;
-        self.release_ended(session);
+        self.end_unopened(session, output)?;
+        self.release_ended(session, Release::All);
         Ok(())
     }
 

@@ -34,6 +34,7 @@ impl Session {
             self.processes
                 .update(usize::from(process), |state| state.removals_known = seen);
         }
+        self.unfinished.note_news();
         self.finish_stacks();
         Ok(())
     }
@@ -137,6 +138,7 @@ impl Session {
         for (process, mappings) in processes {
             self.write_mappings(process, &mappings)?;
         }
+        self.unfinished.note_news();
         self.finish_stacks();
         Ok(())
     }

@@ -5,27 +5,48 @@ use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
 use super::Session;
 use super::huge_pages::mapped_bytes;
+use super::processes::in_initial_pid_namespace;
 use crate::target::Mappings;
 
 impl Session {
     /// Applies all waiting events.
     pub fn take_events(&mut self) {
-        while let Some(item) = self.events.next() {
-            let Some(mut event) = decode(&item) else {
-                continue;
-            };
-            if event.kind == EventKind::CodeMapped as u32 {
-                self.code_changed.extend(u16::try_from(event.process));
-                continue;
-            }
-            if event.kind == EventKind::Mapped as u32 {
-                event.size_bytes =
-                    mapped_bytes(event.size_bytes, event.flags, self.huge_page_bytes);
-            }
-            if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
-                ledger.apply(&event);
+        // What the ring buffer hands out is given back before the event is looked at.
+        while let Some(event) = self.events.next().map(|item| decode(&item)) {
+            if let Some(event) = event {
+                self.take_event(event);
             }
         }
+    }
+
+    fn take_event(&mut self, mut event: Event) {
+        if event.kind == EventKind::CodeMapped as u32 {
+            self.code_changed.extend(u16::try_from(event.process));
+            return;
+        }
+        if event.kind == EventKind::Mapped as u32 {
+            event.size_bytes = mapped_bytes(event.size_bytes, event.flags, self.huge_page_bytes);
+        }
+        if event.kind == EventKind::Attached as u32 && event.size_bytes == 0 {
+            event.size_bytes = self.attached_bytes(&event).unwrap_or(0);
+        }
+        if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
+            ledger.apply(&event);
+        }
+    }
+
+    /// How long a segment is that was just attached; `None` when it is gone by now. What was cut from
+    /// it since has events of its own.
+    fn attached_bytes(&self, event: &Event) -> Option<u64> {
+        let id = u32::try_from(event.flags).ok()?;
+        let first = self.processes.read(event.process as usize).first;
+        // Of a process whose main thread has ended, only the other threads show what is mapped.
+        let shown_as = match in_initial_pid_namespace() {
+            true => vec![event.tid, self.processes.read(first as usize).tgid],
+            false => self.pids.get(&first).copied().into_iter().collect(),
+        };
+        let mut readings = shown_as.into_iter().filter_map(Mappings::of);
+        readings.find_map(|mappings| mappings.attached_bytes(event.address, id))
     }
 
     /// Whether mapping events were lost since this was asked last; then the ledger of each

@@ -23,6 +23,9 @@ const _: () = assert!((PART * size_of::<Bucket>()).is_multiple_of(4096));
 /// Entries of the map that are read at once.
 const BATCH: usize = 16 * 1024;
 
+/// Keys that are taken out of a map in one go.
+const DELETED_AT_ONCE: usize = 64 * 1024;
+
 impl Session {
     /// Visits live blocks until `visit` says that it has seen enough. Blocks that come or go
     /// meanwhile may be missed.
@@ -52,7 +55,7 @@ impl Session {
             }
             true
         })?;
-        self.delete_spilled(&mut spilled)?;
+        self.delete_keys("SPILLED", &mut spilled)?;
         let mut spilled: Vec<usize> = spilled
             .iter()
             .map(|key| key.bucket(self.buckets) as usize)
@@ -75,16 +78,31 @@ impl Session {
         Ok(())
     }
 
-    fn delete_spilled(&self, keys: &mut [LiveKey]) -> anyhow::Result<()> {
-        let map = self.ebpf.map("SPILLED").and_then(map_data);
-        let map = map.context("BPF map SPILLED is missing")?;
-        for keys in keys.chunks_mut(64 * 1024) {
+    /// Takes keys out of a hash map; those that are not there are left out.
+    pub(super) fn delete_keys<K>(&self, map: &'static str, keys: &mut [K]) -> anyhow::Result<()> {
+        let data = self.ebpf.map(map).and_then(map_data);
+        let data = data.with_context(|| format!("BPF map {map} is missing"))?;
+        let mut from = 0;
+        while from < keys.len() {
+            let part = &mut keys[from..];
+            let count = part.len().min(DELETED_AT_ONCE);
             let mut attributes = no_attributes();
-            attributes.batch.map_fd = map.fd().as_fd().as_raw_fd().cast_unsigned();
-            attributes.batch.keys = keys.as_mut_ptr() as u64;
-            attributes.batch.count = u32::try_from(keys.len())?;
-            bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attributes)
-                .context("failed to forget the blocks of an ended process")?;
+            attributes.batch.map_fd = data.fd().as_fd().as_raw_fd().cast_unsigned();
+            attributes.batch.keys = part.as_mut_ptr() as u64;
+            attributes.batch.count = u32::try_from(count)?;
+            let result = bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attributes);
+            // SAFETY: the kernel has written the number of keys that are done into this variant.
+            let done = unsafe { attributes.batch.count } as usize;
+            from += match result {
+                Ok(_) => count,
+                // It stops at a key that is not there.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && done < count => {
+                    done + 1
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("failed to clear BPF map {map}"));
+                }
+            };
         }
         Ok(())
     }

@@ -164,11 +164,13 @@ impl Session {
             ebpf,
             buckets: buckets(config.sizes.live),
             stacks: vec![None; SITES_WITHOUT_STACK as usize],
+            hashes: vec![0; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
             mapped: (0..limits::MAX_PROCESSES)
                 .map(|_| Default::default())
                 .collect(),
             places,
+            pids: HashMap::new(),
             huge_page_bytes: huge_pages::default_size_bytes(),
             events_lost_seen: 0,
         })
@@ -180,6 +182,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
     let site_entries = site_entries(sizes);
     let eh_frame = u32::from(config.eh_frame);
     let has_loop = u32::from(config.has_loop);
+    let has_find_vma = u32::from(config.has_find_vma);
     let log_level: u8 = if config.debug {
         log::Level::Debug as u8
     } else {
@@ -194,6 +197,7 @@ fn create_maps(config: &Config) -> Result<Ebpf, LoadError> {
         .override_global("SITE_ENTRIES", &site_entries, true)
         .override_global("EH_FRAME", &eh_frame, true)
         .override_global("HAS_LOOP", &has_loop, true)
+        .override_global("HAS_FIND_VMA", &has_find_vma, true)
         .override_global(aya_log::LEVEL, &log_level, true)
         .override_global("BUCKETS", &buckets(sizes.live), true)
         .map_max_entries("LIVE", buckets(sizes.live))

@@ -1,12 +1,15 @@
 //! The ledger of mappings that one process has made itself: intervals of addresses with the site
 //! that mapped them, kept exact by the ordered events. Pure.
 
+mod attached;
+
 use std::collections::{BTreeMap, HashMap};
 
 use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::limits::PAGE_BYTES;
 
 use crate::snapshot::Totals;
+use attached::Attached;
 
 /// mremap leaves the old range mapped when this flag is given (uapi/linux/mman.h).
 const MREMAP_DONTUNMAP: u64 = 4;
@@ -31,10 +34,18 @@ struct Piece {
 
 #[derive(Clone, Copy, Debug)]
 struct Origin {
-    site: u32,
+    maker: Maker,
     left_bytes: u64,
+}
+
+/// The call that has made a mapping.
+#[derive(Clone, Copy, Debug)]
+struct Maker {
+    site: u32,
     /// Only addresses were set aside: no memory is used until something changes them.
     reserved: bool,
+    /// It is a segment of shared memory.
+    attached: Option<Attached>,
 }
 
 /// What one call has taken away.
@@ -49,8 +60,7 @@ struct Announced {
 struct Taken {
     start: u64,
     piece: Piece,
-    site: u32,
-    reserved: bool,
+    maker: Maker,
 }
 
 /// Which addresses are mapped by which site.
@@ -62,6 +72,8 @@ pub(super) struct MappedLedger {
     announced: HashMap<u32, Announced>,
     totals: HashMap<u32, Totals>,
     next_mapping: u64,
+    /// Segments of shared memory that were attached and whose length nobody could say.
+    lengths_unknown: u64,
 }
 
 impl MappedLedger {
@@ -71,8 +83,12 @@ impl MappedLedger {
         let kind = event.kind;
         if kind == EventKind::Mapped as u32 {
             let set_aside = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
-            let reserved = set_aside && event.flags & MAP_STACK == 0;
-            self.map(event.address, length, event.site, reserved);
+            let maker = Maker {
+                site: event.site,
+                reserved: set_aside && event.flags & MAP_STACK == 0,
+                attached: None,
+            };
+            self.map(event.address, length, maker);
         } else if kind == EventKind::Unmapping as u32 {
             self.announce(event, length);
         } else if kind == EventKind::Remapping as u32 {
@@ -83,6 +99,10 @@ impl MappedLedger {
             }
         } else if kind == EventKind::Remapped as u32 {
             self.remapped(event, length);
+        } else if kind == EventKind::Attached as u32 {
+            self.attach(event, length);
+        } else if kind == EventKind::Detaching as u32 {
+            self.detach(event);
         }
     }
 
@@ -104,8 +124,9 @@ impl MappedLedger {
     /// Bytes of mappings that only set addresses aside, by the site that made them.
     pub(super) fn reserved_by_site(&self) -> HashMap<u32, u64> {
         let mut reserved = HashMap::new();
-        for origin in self.origins.values().filter(|origin| origin.reserved) {
-            *reserved.entry(origin.site).or_default() += origin.left_bytes;
+        let origins = self.origins.values();
+        for origin in origins.filter(|origin| origin.maker.reserved) {
+            *reserved.entry(origin.maker.site).or_default() += origin.left_bytes;
         }
         reserved
     }
@@ -124,7 +145,7 @@ impl MappedLedger {
         }
     }
 
-    fn map(&mut self, start: u64, length: u64, site: u32, reserved: bool) {
+    fn map(&mut self, start: u64, length: u64, maker: Maker) {
         // MAP_FIXED replaces what was there.
         self.cut(start, length);
         let mapping = self.next_mapping;
@@ -132,9 +153,8 @@ impl MappedLedger {
         self.origins.insert(
             mapping,
             Origin {
-                site,
+                maker,
                 left_bytes: length,
-                reserved,
             },
         );
         self.pieces.insert(
@@ -144,7 +164,7 @@ impl MappedLedger {
                 mapping,
             },
         );
-        let totals = self.totals.entry(site).or_default();
+        let totals = self.totals.entry(maker.site).or_default();
         totals.allocated_bytes += length;
         totals.allocated_count += 1;
     }
@@ -154,7 +174,8 @@ impl MappedLedger {
     fn remapped(&mut self, event: &Event, length: u64) {
         let taken = self.announced.remove(&event.tid).unwrap_or_default().taken;
         let old_length = page_align(event.old_size_bytes);
-        let site = taken.first().map(|taken| (taken.site, taken.reserved));
+        // The lowest piece, which begins where the old range does.
+        let moved = taken.last().map(|taken| taken.moved_to(event.address));
         // Length zero: a second mapping of the same shared pages, and the first one stays.
         if event.flags & MREMAP_DONTUNMAP != 0 || old_length == 0 {
             for taken in taken {
@@ -162,8 +183,8 @@ impl MappedLedger {
             }
         }
         // A range that was mapped before the session stays out of the ledger.
-        if let Some((site, reserved)) = site {
-            self.map(event.address, length, site, reserved);
+        if let Some(maker) = moved {
+            self.map(event.address, length, maker);
         }
     }
 
@@ -171,6 +192,10 @@ impl MappedLedger {
     /// succeeded. Success sends no event, so what is old is dropped when it becomes much.
     fn announce(&mut self, event: &Event, length: u64) {
         let taken = self.cut(event.address, length);
+        self.remember(event, taken);
+    }
+
+    fn remember(&mut self, event: &Event, taken: Vec<Taken>) {
         if self.announced.len() >= MAX_ANNOUNCED {
             let latest_ns = event.at_ns.saturating_sub(ANNOUNCED_FOR_NS);
             self.announced
@@ -218,8 +243,7 @@ impl MappedLedger {
             taken.push(Taken {
                 start: from,
                 piece: Piece { end: to, ..piece },
-                site: origin.site,
-                reserved: origin.reserved,
+                maker: origin.maker,
             });
         }
         taken
@@ -235,8 +259,7 @@ impl MappedLedger {
                 end: address,
                 ..*piece
             },
-            site: origin.site,
-            reserved: origin.reserved,
+            maker: origin.maker,
         })
     }
 
@@ -244,7 +267,7 @@ impl MappedLedger {
         let origin = self.origins.get_mut(&mapping)?;
         origin.left_bytes -= bytes;
         let origin = *origin;
-        let totals = self.totals.entry(origin.site).or_default();
+        let totals = self.totals.entry(origin.maker.site).or_default();
         totals.freed_bytes += bytes;
         if origin.left_bytes == 0 {
             totals.freed_count += 1;
@@ -258,14 +281,13 @@ impl MappedLedger {
         if bytes == 0 {
             return;
         }
-        let totals = self.totals.entry(taken.site).or_default();
+        let totals = self.totals.entry(taken.maker.site).or_default();
         totals.freed_bytes -= bytes;
         let origin = self.origins.entry(taken.piece.mapping).or_insert_with(|| {
             totals.freed_count -= 1;
             Origin {
-                site: taken.site,
+                maker: taken.maker,
                 left_bytes: 0,
-                reserved: taken.reserved,
             }
         });
         origin.left_bytes += bytes;

@@ -308,3 +308,69 @@ fn whatever_is_called_the_ledger_has_what_the_kernel_has() {
         }
     }
 }
+
+fn attach(ledger: &mut MappedLedger, address: u64, pages: u64) {
+    ledger.apply(&event(EventKind::Attached, address, pages * PAGE));
+}
+
+fn detach(ledger: &mut MappedLedger, address: u64) {
+    ledger.apply(&event(EventKind::Detaching, address, 0));
+}
+
+#[test]
+fn what_is_left_of_a_segment_goes_with_its_address() {
+    let mut ledger = MappedLedger::default();
+    attach(&mut ledger, 0x10000, 8);
+    attach(&mut ledger, 0x10000 + 8 * PAGE, 8);
+    unmap(&mut ledger, 0x10000, 2 * PAGE);
+    unmap(&mut ledger, 0x10000 + 4 * PAGE, PAGE);
+    ledger.apply(&event(EventKind::Mapped, 0x10000 + 6 * PAGE, PAGE));
+    assert_eq!(live(&ledger), (13 * PAGE, 3));
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (9 * PAGE, 2));
+    // Inside of it nothing is attached.
+    detach(&mut ledger, 0x10000 + 9 * PAGE);
+    assert_eq!(live(&ledger), (9 * PAGE, 2));
+}
+
+#[test]
+fn a_failed_detach_leaves_the_segment_live() {
+    let mut ledger = MappedLedger::default();
+    attach(&mut ledger, 0x10000, 8);
+    unmap(&mut ledger, 0x10000 + 4 * PAGE, PAGE);
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (0, 0));
+    ledger.apply(&event(EventKind::StillMapped, 0x10000, 0));
+    assert_eq!(live(&ledger), (7 * PAGE, 1));
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (0, 0));
+}
+
+#[test]
+fn a_segment_that_was_moved_is_detached_where_it_is() {
+    let mut ledger = MappedLedger::default();
+    attach(&mut ledger, 0x10000, 8);
+    let old = Event {
+        old_size_bytes: 4 * PAGE,
+        ..event(EventKind::Remapping, 0x10000 + 4 * PAGE, 4 * PAGE)
+    };
+    ledger.apply(&old);
+    ledger.apply(&Event {
+        kind: EventKind::Remapped as u32,
+        address: 0x90000,
+        ..old
+    });
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (4 * PAGE, 1));
+    detach(&mut ledger, 0x90000 - 4 * PAGE);
+    assert_eq!(live(&ledger), (0, 0));
+}
+
+#[test]
+fn a_segment_of_unknown_length_is_counted_as_such() {
+    let mut ledger = MappedLedger::default();
+    attach(&mut ledger, 0x10000, 0);
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (0, 0));
+    assert_eq!(ledger.lengths_unknown(), 1);
+}

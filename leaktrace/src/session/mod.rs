@@ -30,6 +30,7 @@ mod unfinished;
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
 pub use processes::{Exec, ExitStatus, NewProcess, ProcessOrigin};
+pub use reuse::Release;
 pub use syscalls::MAPPING_SYSCALLS;
 
 use std::collections::{HashMap, HashSet};
@@ -68,6 +69,8 @@ pub struct Config {
     pub eh_frame: bool,
     /// Whether the kernel has bpf_loop, which `eh_frame` needs.
     pub has_loop: bool,
+    /// Whether the kernel has bpf_find_vma, by which attached shared memory is measured at once.
+    pub has_find_vma: bool,
     /// Whether children of the traced processes are traced too.
     pub follow_forks: bool,
     /// Whether the programs send debug messages.
@@ -113,11 +116,15 @@ pub struct Session {
     buckets: u32,
     /// By site: the process and the frames, once they are read.
     stacks: Vec<Option<(u16, Arc<Stack>)>>,
+    /// By site: the hash by which the programs find it; once its frames are read.
+    hashes: Vec<u64>,
     /// Sites that were handed out and had no frames yet.
     unread_stacks: Vec<usize>,
     /// By place in the table of processes.
     mapped: Vec<MappedLedger>,
     places: Places,
+    /// By place in the table, of processes that user space has entered: the pid that it knows.
+    pids: HashMap<u32, u32>,
     huge_page_bytes: u64,
     events_lost_seen: u64,
 }

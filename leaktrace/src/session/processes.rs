@@ -102,6 +102,7 @@ impl Session {
             }
         });
         let index = u16::try_from(place)?;
+        self.pids.insert(place, pid);
         self.enter(index);
         self.describe_code(index, program, mappings)?;
         Ok(index)
@@ -126,6 +127,7 @@ impl Session {
             state.program_end = program.end;
             state.code_of = u32::from(process);
         });
+        self.unfinished.note_news();
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use aya::maps::HashMap as BpfHashMap;
 use foldhash::{HashMap, HashMapExt};
 use leaktrace_common::ledger::SiteTotals;
 use leaktrace_common::limits::{DEEP_FRAMES, MAX_PAIRS, RECORD_FRAMES};
-use leaktrace_common::loss::LOSS_REASONS;
+use leaktrace_common::loss::{LOSS_REASONS, Loss};
 use leaktrace_common::stack::{DeepFrames, Source, StackEnd, StackRecord};
 
 use super::Session;
@@ -60,10 +60,27 @@ impl Session {
     /// What was lost of a process so far.
     pub fn losses(&self, process: u16) -> Losses {
         let first = usize::from(process) * LOSS_REASONS;
-        let totals: Vec<_> = (first..first + LOSS_REASONS)
+        let mut totals: Vec<_> = (first..first + LOSS_REASONS)
             .map(|reason| self.losses.read(reason))
             .collect();
+        if let Some(ledger) = self.mapped.get(usize::from(process)) {
+            totals[Loss::LengthUnknown as usize].count = ledger.lengths_unknown();
+        }
         Losses::new(&totals)
+    }
+
+    /// Whether a heap allocation of a process was counted.
+    ///
+    /// # Errors
+    ///
+    /// When a map cannot be read.
+    pub fn has_allocated(&mut self, process: u16) -> anyhow::Result<bool> {
+        self.load_stacks()?;
+        let mut sites = (0..).zip(&self.stacks).filter_map(|(site, known)| {
+            let (owner, stack) = known.as_ref()?;
+            (*owner == process && stack.source != Source::Mmap).then_some(site)
+        });
+        Ok(sites.any(|site| self.heap_totals(site).allocated_count > 0))
     }
 
     /// Every site of a process that has allocated. With `older`, live blocks younger than that
@@ -176,6 +193,7 @@ impl Session {
         )?;
         let known = self.stacks.len();
         self.stacks.resize(handed_out.max(known), None);
+        self.hashes.resize(self.stacks.len(), 0);
         let mut waiting = std::mem::take(&mut self.unread_stacks);
         waiting.extend(self.places.sites_taken_again(free_sites));
         for index in waiting.into_iter().chain(known..handed_out) {
@@ -183,6 +201,7 @@ impl Session {
             let site = u32::try_from(index)?;
             match records.get(&site, 0) {
                 Ok(record) => {
+                    self.hashes[index] = record.hash;
                     // Absent only when the record is of such a CPU, and was there a moment longer.
                     let stack = decode(&record, || deep.get(&site, 0).ok());
                     let stack = self.unfinished.complete(index, record.process, stack);

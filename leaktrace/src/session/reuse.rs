@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Context;
-use aya::maps::{HashMap as BpfHashMap, MapError};
+use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::ledger::{SiteBirths, SiteTotals};
 use leaktrace_common::limits::{
     FREE_SITES, MAX_PAIRS, MAX_PROCESSES, NOTED_FUNCTIONS, RECORD_FRAMES,
@@ -13,9 +13,7 @@ use leaktrace_common::limits::{
 use leaktrace_common::loss::{LOSS_REASONS, LossTotals};
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::reuse::Reuse;
-use leaktrace_common::stack::{
-    Bridge, BridgeKey, DeepFrames, Source, StackRecord, site_without_stack,
-};
+use leaktrace_common::stack::{Bridge, BridgeKey, Source, site_without_stack};
 
 use super::Session;
 use super::array::MappedArray;
@@ -28,6 +26,19 @@ const LEDGER_PART: u64 = 8;
 
 /// The ledger is walked too when fewer places than this are left.
 const FEW_PLACES: u32 = MAX_PROCESSES / 2;
+
+/// A walk that is made for places is made for at least as many as this part of those that are left: for
+/// one at a time, the walks would take longer than the programs that come meanwhile.
+const WORTH_PART: u32 = 4;
+
+/// How much may be done to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// What comes cheap, or must be done now.
+    Cheap,
+    /// All that is of use when places are few.
+    All,
+}
 
 /// What the session knows of places that are in use, and of those that are free again.
 pub(super) struct Places {
@@ -94,6 +105,8 @@ impl Session {
     pub fn program_ended(&mut self, process: u16) -> anyhow::Result<()> {
         self.finish_stacks();
         self.load_stacks()?;
+        // Nobody can look at its code any more, and to try again and again takes long when many end.
+        self.unfinished.forget(u32::from(process));
         let blocks = self.blocks_of(process);
         self.places.ended.insert(process, blocks);
         Ok(())
@@ -105,7 +118,7 @@ impl Session {
     /// # Errors
     ///
     /// When a map cannot be read or changed.
-    pub fn release_ended(&mut self) -> anyhow::Result<Vec<u16>> {
+    pub fn release_ended(&mut self, release: Release) -> anyhow::Result<Vec<u16>> {
         if self.places.ended.is_empty() {
             return Ok(Vec::new());
         }
@@ -114,8 +127,13 @@ impl Session {
         let mut idle = self.places.ended.clone();
         idle.retain(|place, _| !counted_to.contains(place));
         let blocks: u64 = idle.values().sum();
-        let few_left = self.places_left() < FEW_PLACES;
-        if blocks > self.places.max_live / LEDGER_PART || blocks > 0 && few_left {
+        let holders = idle.values().filter(|blocks| **blocks > 0).count() as u32;
+        let left = self.places_left();
+        let is_worth_it = match release {
+            Release::Cheap => holders >= (left / WORTH_PART).max(1),
+            Release::All => holders > 0,
+        };
+        if blocks > self.places.max_live / LEDGER_PART || left < FEW_PLACES && is_worth_it {
             self.forget_blocks(|process| idle.contains_key(&process))?;
             for (place, blocks) in &mut idle {
                 *blocks = 0;
@@ -217,13 +235,17 @@ impl Session {
     /// Sites that have a stack go back; those that every process has are begun anew.
     fn release_sites(&mut self, process: u16) -> anyhow::Result<()> {
         self.unfinished.forget(u32::from(process));
-        let mut sites = Vec::new();
+        let (mut sites, mut deep) = (Vec::new(), Vec::new());
         for (site, known) in (0u32..).zip(&mut self.stacks) {
             if let Some((_, stack)) = known.take_if(|(owner, _)| *owner == process) {
                 if self.first_sites.get(&stack.id) == Some(&site) {
                     self.first_sites.remove(&stack.id);
                 }
                 sites.push(site);
+                // What was finished here may have one frame less than what was stored.
+                if stack.frames.len() >= RECORD_FRAMES {
+                    deep.push(site);
+                }
             }
         }
         for site in &sites {
@@ -238,53 +260,23 @@ impl Session {
         let fixed = site_without_stack(u32::from(process), Source::Heap)
             ..site_without_stack(u32::from(process) + 1, Source::Heap);
         sites.retain(|site| !fixed.contains(site));
-        self.forget_stacks(&sites)?;
+        self.forget_stacks(&mut sites, &mut deep)?;
         for site in sites {
             self.offer_site(site);
         }
         Ok(())
     }
 
-    fn forget_stacks(&mut self, sites: &[u32]) -> anyhow::Result<()> {
-        let mut stored = Vec::with_capacity(sites.len());
-        let mut records: BpfHashMap<_, u32, StackRecord> = BpfHashMap::try_from(
-            self.ebpf
-                .map_mut("STACKS")
-                .context("BPF map STACKS is missing")?,
-        )?;
-        for site in sites {
-            let record = match records.get(site, 0) {
-                Ok(record) => record,
-                // Given up by the CPU that lost a race, after it was read.
-                Err(MapError::KeyNotFound) => continue,
-                Err(error) => return Err(error).context("failed to read a stack"),
-            };
-            records.remove(site).context("failed to forget a stack")?;
-            // As the programs have stored it: a stack that was finished here has got another hash,
-            // and more frames.
-            stored.push((*site, record.hash, record.depth as usize > RECORD_FRAMES));
-        }
-        let mut deep: BpfHashMap<_, u32, DeepFrames> = BpfHashMap::try_from(
-            self.ebpf
-                .map_mut("DEEP_STACKS")
-                .context("BPF map DEEP_STACKS is missing")?,
-        )?;
-        for (site, _, is_deep) in &stored {
-            if *is_deep {
-                deep.remove(site)
-                    .context("failed to forget a stack's deep frames")?;
-            }
-        }
-        let mut by_hash: BpfHashMap<_, u64, u32> = BpfHashMap::try_from(
-            self.ebpf
-                .map_mut("STACK_SITES")
-                .context("BPF map STACK_SITES is missing")?,
-        )?;
-        for (_, hash, _) in stored {
-            // Ignored: stacks that were finished here are not found by their hash.
-            let _ = by_hash.remove(&hash);
-        }
-        Ok(())
+    /// All at once: a program that was gone before its code was known has a stack for each block. What is
+    /// not there was given up by the CPU that lost a race, after it was read.
+    fn forget_stacks(&mut self, sites: &mut [u32], deep: &mut [u32]) -> anyhow::Result<()> {
+        // As the programs have stored it: a stack that was finished here has got another one, and is not
+        // found by this any more.
+        let hash = |site: &u32| self.hashes.get(*site as usize).copied();
+        let mut hashes: Vec<u64> = sites.iter().filter_map(hash).collect();
+        self.delete_keys("STACKS", sites)?;
+        self.delete_keys("DEEP_STACKS", deep)?;
+        self.delete_keys("STACK_SITES", &mut hashes)
     }
 
     /// Puts a site into the queue; one for which the queue has no room is not used again.
@@ -325,8 +317,11 @@ impl Session {
 
     /// The next program in this place must not be walked by the tables of this one.
     fn forget_code(&mut self, process: u16) -> anyhow::Result<()> {
-        self.set_mappings(process, &Mappings::default())?;
-        self.code.remove(&process);
+        // Most that have ended early were never described.
+        if self.code.contains_key(&process) {
+            self.set_mappings(process, &Mappings::default())?;
+            self.code.remove(&process);
+        }
         self.code_changed.remove(&process);
         self.removals_seen.remove(&process);
         if let Some(inherited) = &mut self.inherited {

@@ -13,7 +13,10 @@ use super::processes::in_initial_pid_namespace;
 use super::tracefs::Tracefs;
 
 /// The system calls that change which addresses are mapped.
-pub const MAPPING_SYSCALLS: [&str; 4] = ["mmap", "munmap", "mremap", "brk"];
+pub const MAPPING_SYSCALLS: [&str; 6] = ["mmap", "munmap", "mremap", "brk", "shmat", "shmdt"];
+
+/// Those of them that a kernel may be built without.
+const OPTIONAL: [&str; 2] = ["shmat", "shmdt"];
 
 /// The attached programs; dropping them detaches.
 pub(super) struct SyscallProbes(#[expect(dead_code, reason = "held open")] Vec<Attached>);
@@ -62,13 +65,19 @@ impl Session {
             let program = program.fd().map_err(|error| error.to_string())?;
             for call in MAPPING_SYSCALLS {
                 let event = format!("syscalls/sys_{edge}_{call}");
-                let probe = attach(&tracefs, &event, program)
-                    .map_err(|error| format!("no trace event {event}: {error}"))?;
-                attached.push(probe);
+                match attach(&tracefs, &event, program) {
+                    Ok(probe) => attached.push(probe),
+                    Err(error) if OPTIONAL.contains(&call) && is_missing(&error) => {}
+                    Err(error) => return Err(format!("no trace event {event}: {error}")),
+                }
             }
         }
         Ok(SyscallProbes(attached))
     }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn attach(tracefs: &Tracefs, event: &str, program: &impl AsFd) -> io::Result<Attached> {

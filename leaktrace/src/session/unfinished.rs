@@ -21,6 +21,9 @@ use crate::unwind::{Code, SavedStack, finish};
 /// A table that takes longer never comes: its object could not be read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// All that wait are tried after this time, whatever has come: some are given up then.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 /// More are not kept in memory, each with up to 20 KiB of stack.
 const MAX_WAITING: usize = 4096;
 
@@ -28,6 +31,9 @@ const MAX_WAITING: usize = 4096;
 pub(super) struct UnfinishedStacks {
     ring: RingBuf<MapData>,
     waiting: Vec<Waiting>,
+    /// Tables or mappings have come since all that wait were tried.
+    has_news: bool,
+    tried: Instant,
     finished: HashMap<u32, Finished>,
 }
 
@@ -56,8 +62,26 @@ impl UnfinishedStacks {
         Self {
             ring,
             waiting: Vec::new(),
+            has_news: false,
+            tried: Instant::now(),
             finished: HashMap::new(),
         }
+    }
+
+    /// Those that wait may be followed by now.
+    pub(super) fn note_news(&mut self) {
+        self.has_news = true;
+    }
+
+    /// Those that are to be tried: all when there is news, else those that have just come.
+    fn take_what_is_due(&mut self) -> Vec<Waiting> {
+        let known = self.waiting.len();
+        self.drain();
+        if std::mem::take(&mut self.has_news) || self.tried.elapsed() >= TRY_AGAIN {
+            self.tried = Instant::now();
+            return std::mem::take(&mut self.waiting);
+        }
+        self.waiting.split_off(known)
     }
 
     fn drain(&mut self) {
@@ -88,8 +112,7 @@ impl UnfinishedStacks {
 impl Session {
     /// Follows the stacks that wait for tables, as far as these are in place.
     pub fn finish_stacks(&mut self) {
-        self.unfinished.drain();
-        for mut waiting in std::mem::take(&mut self.unfinished.waiting) {
+        for mut waiting in self.unfinished.take_what_is_due() {
             let finished = match self.follow(&mut waiting) {
                 Ok(finished) => finished,
                 Err(NotNow::Later) if waiting.since.elapsed() < PATIENCE => {

@@ -74,6 +74,22 @@ impl Mappings {
         (address < mapping.end).then_some(mapping)
     }
 
+    /// Length of the segment of System V shared memory with this id, up to its last byte that is mapped:
+    /// where it is attached at this address, else wherever it is. The kernel shows the id as the number
+    /// of its file.
+    pub fn attached_bytes(&self, address: u64, id: u32) -> Option<u64> {
+        let pieces = || {
+            self.iter().filter(|mapping| {
+                mapping.file.is_some_and(|file| file.inode == u64::from(id))
+                    && mapping.path.to_string_lossy().starts_with("/SYSV")
+            })
+        };
+        let length = |piece: &Mapping| piece.file_offset + (piece.end - piece.start);
+        let is_there = |piece: &&Mapping| piece.start.wrapping_sub(piece.file_offset) == address;
+        let there = pieces().filter(is_there).map(length).max();
+        there.or_else(|| pieces().map(length).max())
+    }
+
     /// Whether there is memory that the program, not the kernel, has asked for: a heap, or anonymous
     /// mappings that are not the zeroed end of an object's data.
     pub fn has_own_memory(&self) -> bool {
@@ -172,6 +188,23 @@ mod tests {
 7fff00000000-7fff00021000 rw-p 00000000 00:00 0                          [stack]
 not a line
 ";
+
+    #[test]
+    fn a_segment_is_as_long_as_what_is_mapped_of_it_at_its_address() {
+        let mappings = Mappings::parse(
+            b"\
+7f0000001000-7f0000002000 rw-s 00000000 00:01 5                          /SYSV00000000 (deleted)
+7f0000003000-7f0000005000 rw-s 00002000 00:01 5                          /SYSV00000000 (deleted)
+7f0000009000-7f0000015000 rw-s 00000000 00:01 5                          /SYSV00000000 (deleted)
+7f0000020000-7f0000025000 rw-s 00000000 00:01 5                          /dev/zero (deleted)
+",
+        );
+        let bytes = |address, id| mappings.attached_bytes(address, id);
+        assert_eq!(bytes(0x7f00_0000_1000, 5), Some(0x4000));
+        assert_eq!(bytes(0x7f00_0000_9000, 5), Some(0xc000));
+        assert_eq!(bytes(0x7f00_0002_0000, 5), Some(0xc000));
+        assert_eq!(bytes(0x7f00_0000_1000, 6), None);
+    }
 
     #[test]
     fn every_field_of_a_line_is_read() {

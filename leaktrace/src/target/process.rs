@@ -279,6 +279,15 @@ impl Process {
     }
 }
 
+impl Mappings {
+    /// What the process of a thread maps now; absent when the thread has ended. Whose thread it is, is
+    /// not looked at.
+    pub fn of(tid: u32) -> Option<Self> {
+        let text = read_bytes(tid, "maps", MAX_MAPS_BYTES).ok()?;
+        (!text.is_empty()).then(|| Self::parse(&text))
+    }
+}
+
 /// Arguments as one line.
 fn command_line(arguments: &str) -> String {
     arguments

@@ -1,0 +1,117 @@
+//! What becomes of traced processes that have ended: their last reports, and their places for others.
+//! All that have ended by the same time go together: making room takes leaktrace long, and hardly
+//! longer for many than for one.
+
+use super::{Watch, order};
+use crate::report::Line;
+use crate::run::output::Output;
+use crate::run::traced::Traced;
+use crate::session::{Release, Session};
+
+impl Watch<'_> {
+    /// Deals with the processes that have ended by now; whether none is left.
+    pub(super) fn take_ends(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<bool> {
+        let ended = self.exits.ended_by_now();
+        if !ended.is_empty() {
+            // They may have forked right before.
+            self.take_events(session, output)?;
+        }
+        self.end_unopened(session, output)?;
+        self.last_to_end = ended.last().copied().or(self.last_to_end);
+        // The report of the last of all is the session's.
+        let reported = match (self.exits.is_empty(), ended.split_last()) {
+            (true, Some((_, before))) => before,
+            _ => &ended,
+        };
+        self.end(reported, session, output)?;
+        Ok(!ended.is_empty() && self.exits.is_empty())
+    }
+
+    /// The same of those that nobody waits for, because their parents had done so before they could be
+    /// opened.
+    pub(super) fn end_unopened(
+        &mut self,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let targets = self.targets.iter();
+        let ended: Vec<u32> = targets
+            .filter(|target| target.pidfd().is_none() && !target.reported)
+            .filter(|target| target.parent.is_some())
+            .filter(|target| session.exit_status(target.index).is_some())
+            .map(Traced::pid)
+            .collect();
+        if !ended.is_empty() {
+            self.take_events(session, output)?;
+        }
+        for pid in &ended {
+            self.exits.forget(*pid);
+        }
+        self.end(&ended, session, output)
+    }
+
+    /// Of a child, this is the time of its final report; those that were asked for have theirs at the
+    /// end of the session.
+    fn end(
+        &mut self,
+        ended: &[u32],
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        if ended.is_empty() {
+            return Ok(());
+        }
+        for target in &mut self.targets {
+            if !ended.contains(&target.pid()) || target.reported {
+                continue;
+            }
+            // It ended before its libraries were looked at.
+            if target.waiting_since.is_some() {
+                target.ended_unsettled(session)?;
+                output.new_target(target.announcement(target.event()))?;
+            }
+            output.new_target(target.obituary(session))?;
+        }
+        let elapsed = self.started.elapsed();
+        for target in &mut self.targets {
+            let is_child = target.parent.is_some() && !target.reported;
+            if !is_child || !ended.contains(&target.pid()) {
+                continue;
+            }
+            target.read(session, elapsed, self.args.older)?;
+            target.reported = true;
+            session.process_ended(target.index)?;
+            self.seq += 1;
+            let report = target.report(
+                self.args,
+                &mut self.naming,
+                self.seq,
+                true,
+                order(self.args.sort),
+                self.args.top(),
+            );
+            output.line(&Line::Report(report))?;
+        }
+        self.release_ended(session, Release::Cheap);
+        Ok(())
+    }
+
+    /// Lets go of what has ended, for others to take its place. What cannot be let go stays.
+    pub(super) fn release_ended(&mut self, session: &mut Session, release: Release) {
+        let released = match session.release_ended(release) {
+            Ok(released) => released,
+            Err(error) => return log::warn!("{error:#}"),
+        };
+        let gone = |target: &mut Traced| target.reported && released.contains(&target.index);
+        for target in self.targets.extract_if(.., gone) {
+            self.leak_found |= self.args.fail_on_leak && target.is_leaking();
+        }
+        for target in &mut self.targets {
+            target.former.retain(|place| !released.contains(place));
+        }
+    }
+}
