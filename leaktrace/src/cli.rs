@@ -83,15 +83,15 @@ pub struct TraceArgs {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = GroupBy::Stack)]
     pub group_by: GroupBy,
 
-    /// Count only allocations at least this old
+    /// Count only allocations at least this old; mappings of any age are counted
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub older: Duration,
 
-    /// Count only allocations of at least this size (4k, 1MiB)
+    /// Count only allocations of at least this size (4k, 1MiB); mappings of any size are counted
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size_bytes)]
     pub min_size: u64,
 
-    /// Count only allocations of at most this size
+    /// Count only allocations of at most this size; mappings of any size are counted
     #[arg(long, value_name = "BYTES", value_parser = size_bytes)]
     pub max_size: Option<u64>,
 

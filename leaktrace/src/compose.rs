@@ -56,6 +56,8 @@ pub struct Material<'a> {
     pub mappings_traced: bool,
     /// How long after its exec the program was not counted.
     pub unseen: Option<Duration>,
+    /// When it was counted first, on the clock of the readings.
+    pub begun: Duration,
     /// Age from which on live blocks are counted.
     pub older: Duration,
     /// Whether any allocation function is probed.
@@ -93,15 +95,17 @@ pub fn report(
         GroupBy::Stack => top,
         _ => 0,
     };
-    let mut sites: Vec<Site> = material
+    let named = material
         .tracker
         .top(snapshot, order, candidates)
         .into_iter()
-        .map(|reading| site(material, reading, naming))
-        .collect();
-    if material.group_by != GroupBy::Stack {
-        sites = grouping::group(sites, material.group_by, order, top);
-    }
+        .map(|reading| (reading.index, site(material, reading, naming)));
+    let sites: Vec<Site> = match material.group_by {
+        GroupBy::Stack => named.map(|(_, site)| site).collect(),
+        by => grouping::group(named, by, order, top, |members| {
+            material.tracker.growth_together(members)
+        }),
+    };
     let live = snapshot
         .sites
         .iter()
@@ -146,7 +150,7 @@ pub fn report(
         site_count: live as u64,
         pairs: pairs::lines(material, order, top, naming),
         churn: match material.churn {
-            true => watched::churn(material, top, naming),
+            true => watched::churn(material, snapshot, top, naming),
             false => Vec::new(),
         },
         alerts: watched::alerts(material, naming),
@@ -252,6 +256,7 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     } else if heap.allocated_count == 0 && !material.filtered && !lost {
         notices.push(nothing_seen::allocated(
             snapshot,
+            snapshot.elapsed.saturating_sub(material.begun),
             material.rss_at_start_bytes,
         ));
     } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.filtered) {
@@ -278,7 +283,11 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         );
     }
     if material.filtered {
-        notices.push("only allocations of the sizes and ages asked for are counted".to_owned());
+        let mut notice = "only allocations of the sizes and ages asked for are counted".to_owned();
+        if material.mappings_traced {
+            notice.push_str("; mappings are all counted");
+        }
+        notices.push(notice);
     }
     if snapshot.losses.get(Loss::LiveMapFull).count > 0 {
         notices.push(

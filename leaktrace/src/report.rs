@@ -132,7 +132,7 @@ pub struct Report {
     pub process: ProcessLine,
     /// What bounds its memory.
     pub limits: Vec<LimitLine>,
-    /// When the first bound is reached.
+    /// When the first bound is reached; of a process that has ended, absent.
     #[serde(flatten)]
     pub time_left: TimeLeftLine,
     /// Sum over all heap sites, not only those listed.
@@ -186,7 +186,8 @@ pub struct ProcessLine {
     pub rss_growth_bytes: Option<i64>,
     /// Share of the growth that is in the memory of traced blocks, what the allocator needs for them
     /// or keeps included, or in traced mappings; absent when the process did not grow, when its
-    /// mappings could not be read, and when something was not counted.
+    /// mappings could not be read, and when something was left out or lost that may be more than 1% of
+    /// the growth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explained_ratio: Option<f64>,
     /// How the resident set moves: `climbing`, `falling`, `tidal` or `flat`; absent while too little
@@ -288,7 +289,7 @@ pub struct TimeLeftLine {
     /// From, to, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_left_s: Option<[f64; 2]>,
-    /// Which bound.
+    /// Which bound may be the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_left_until: Option<&'static str>,
 }

@@ -41,6 +41,11 @@ pub(crate) fn rate(bytes_per_s: f64) -> String {
     format!("{sign}{}/s", bytes(size.round() as u64))
 }
 
+/// A rate of what is counted and not measured: `+1.5/s`.
+pub(crate) fn object_rate(objects_per_s: f64) -> String {
+    format!("{objects_per_s:+.1}/s")
+}
+
 /// A rate without a sign: `102.4 KiB/s`.
 pub(crate) fn unsigned_rate(bytes_per_s: f64) -> String {
     rate(bytes_per_s.abs()).trim_start_matches('+').to_owned()

@@ -117,6 +117,35 @@ fn children_and_their_children_are_counted_each_on_its_own() {
     assert_no_losses(&session);
 }
 
+/// What a child grows by is counted from its fork on, not from the beginning of the session, in which it
+/// was not there.
+#[test]
+fn a_child_that_is_forked_late_grows_at_its_own_rate() {
+    let mut target = Target::start(&program(), &["fork-late"]);
+    let options = ["--follow-forks", "--interval", "500ms", "--churn"];
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    target.say("go");
+    while tracer.next_report().0["elapsed_s"].as_f64() < Some(6.0) {}
+    target.say("fork");
+    let told = target.await_answer(PATIENCE).number("child_bytes_per_s") as f64;
+    target.end();
+    let session = tracer.wait();
+    // Later, it may have leaked all that it will.
+    let midway = session.reports.iter().find(|report| {
+        let blocks = report.held_by("heap", "late_child_leaks").count;
+        (400..600).contains(&blocks)
+    });
+    let report = midway.expect("a report on the child while it leaks");
+    let mut sites = report.sites("heap");
+    let site = sites.find(|site| site.is_called_by("late_child_leaks"));
+    let growth = site.and_then(|site| site.0["growth_bytes_per_s"].as_f64());
+    let growth = growth.expect("a rate");
+    assert!((growth / told - 1.0).abs() < 0.1, "{growth}, not {told}");
+    let churn = report.0["churn"][0]["bytes_per_s"].as_f64();
+    let churn = churn.expect("a rate of what it allocates");
+    assert!((churn / told - 1.0).abs() < 0.1, "{churn}, not {told}");
+}
+
 #[test]
 fn a_spawned_program_is_counted_from_its_first_allocation() {
     let (pid, session) = trace_until_named("spawn", &["--follow-forks"], "next_program_holds");

@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 extern char **environ;
 
@@ -75,6 +76,44 @@ static void do_fork(void)
             _exit(0);
         }
         await(grandchild);
+        _exit(0);
+    }
+    await(child);
+}
+
+NOINLINE static void late_child_leaks(void)
+{
+    keep(malloc(10000));
+}
+
+static long long now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Leaks a block every 10 ms for 6 s, and tells its rate by its own clock. */
+static void leak_evenly(void)
+{
+    enum { BLOCKS = 600 };
+    long long begun = now_ns();
+    for (long long block = 1; block <= BLOCKS; block++) {
+        late_child_leaks();
+        long long next = begun + block * 10000000;
+        struct timespec until = {next / 1000000000, next % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+    }
+    truth_number("child_bytes_per_s", BLOCKS * 10000LL * 1000000 / ((now_ns() - begun) / 1000));
+}
+
+/* Forks when the tester says so, long after it was attached to. */
+static void fork_when_told(void)
+{
+    wait_line();
+    pid_t child = fork();
+    if (child == 0) {
+        leak_evenly();
         _exit(0);
     }
     await(child);
@@ -189,6 +228,8 @@ int main(int count, char **arguments)
         do_fork();
         parent_holds_after_its_children();
     }
+    if (strcmp(what, "fork-late") == 0)
+        fork_when_told();
     if (strcmp(what, "spawn") == 0)
         do_spawn(arguments[0]);
     if (strcmp(what, "exec") == 0)

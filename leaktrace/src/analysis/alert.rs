@@ -21,7 +21,7 @@ pub enum Condition {
         /// How long it has to have grown so.
         lasting: Duration,
     },
-    /// A site judged leaking that was not before.
+    /// Sites judged leaking.
     Leak,
 }
 
@@ -90,6 +90,8 @@ pub struct Alerts {
     conditions: Vec<Condition>,
     /// By condition; of leaks, none.
     held: Vec<Option<Alert>>,
+    /// By condition: the most that was found since the last look.
+    peaks: Vec<Option<Alert>>,
     known_leaks: Vec<u64>,
 }
 
@@ -110,17 +112,39 @@ pub enum Alert {
         /// That time.
         lasting: Duration,
     },
-    /// Ids of the stacks that are new among the leaks.
+    /// Ids of the stacks that are judged leaking; in a change, of those that are new among them.
     Leaks(Vec<u64>),
 }
 
-/// A condition that has begun or ceased to hold since it was looked at before.
+impl Alert {
+    /// How far it goes, to compare two of one condition.
+    fn extent(&self) -> f64 {
+        match self {
+            Self::Resident { rss_bytes, .. } => *rss_bytes as f64,
+            Self::Growth { bytes_per_s, .. } => *bytes_per_s,
+            Self::Leaks(ids) => ids.len() as f64,
+        }
+    }
+}
+
+/// What has become of a condition since it was looked at before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It holds now, and did not then.
+    Begun,
+    /// It held then, and does not now.
+    Over,
+    /// It held neither then nor now, but at a reading between.
+    Passed,
+}
+
+/// A condition that is otherwise than when it was looked at before.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     /// The condition, as it was found when it held.
     pub alert: Alert,
-    /// Whether it holds now.
-    pub holds: bool,
+    /// What has become of it.
+    pub turn: Turn,
 }
 
 /// What a look at the conditions has found.
@@ -137,6 +161,7 @@ impl Alerts {
     pub fn new(conditions: Vec<Condition>) -> Self {
         Self {
             held: vec![None; conditions.len()],
+            peaks: vec![None; conditions.len()],
             conditions,
             known_leaks: Vec::new(),
         }
@@ -147,18 +172,31 @@ impl Alerts {
         self.conditions.contains(&Condition::Leak)
     }
 
+    /// Takes note of a reading between two looks: what holds only then is told, too.
+    pub fn watch(&mut self, memory: &MemoryTracker) {
+        for (condition, peak) in self.conditions.iter().zip(&mut self.peaks) {
+            let now = holding(*condition, memory);
+            let extent = |alert: &Option<Alert>| alert.as_ref().map_or(f64::MIN, Alert::extent);
+            if extent(&now) > extent(peak) {
+                *peak = now;
+            }
+        }
+    }
+
     /// What holds now. `leaks` are the ids of all stacks that are judged leaking.
     pub fn check(&mut self, memory: &MemoryTracker, leaks: &[u64]) -> Alerted {
         let mut found = Alerted::default();
-        for (condition, held) in self.conditions.iter().zip(&mut self.held) {
+        let known = self.held.iter_mut().zip(&mut self.peaks);
+        for (condition, (held, peak)) in self.conditions.iter().zip(known) {
             if *condition == Condition::Leak {
                 found.take_leaks(&mut self.known_leaks, leaks);
                 continue;
             }
             let now = holding(*condition, memory);
-            match (held.take(), &now) {
-                (None, Some(alert)) => found.changed(alert.clone(), true),
-                (Some(before), None) => found.changed(before, false),
+            match (held.take(), &now, peak.take()) {
+                (None, Some(alert), _) => found.changed(alert.clone(), Turn::Begun),
+                (Some(before), None, _) => found.changed(before, Turn::Over),
+                (None, None, Some(peak)) => found.changed(peak, Turn::Passed),
                 _ => {}
             }
             found.alerts.extend(now.clone());
@@ -169,11 +207,11 @@ impl Alerts {
 }
 
 impl Alerted {
-    fn changed(&mut self, alert: Alert, holds: bool) {
-        self.changes.push(Change { alert, holds });
+    fn changed(&mut self, alert: Alert, turn: Turn) {
+        self.changes.push(Change { alert, turn });
     }
 
-    /// Tells of a leak once, and once more when it is not judged one any longer.
+    /// All leaks hold; a change is a leak that is new, and one that is not judged so any longer.
     fn take_leaks(&mut self, known: &mut Vec<u64>, leaks: &[u64]) {
         let missing = |these: &[u64], from: &[u64]| -> Vec<u64> {
             let missing = these.iter().filter(|leak| !from.contains(leak));
@@ -181,12 +219,14 @@ impl Alerted {
         };
         let (new, over) = (missing(leaks, known), missing(known, leaks));
         *known = leaks.to_vec();
+        if !leaks.is_empty() {
+            self.alerts.push(Alert::Leaks(leaks.to_vec()));
+        }
         if !new.is_empty() {
-            self.alerts.push(Alert::Leaks(new.clone()));
-            self.changed(Alert::Leaks(new), true);
+            self.changed(Alert::Leaks(new), Turn::Begun);
         }
         if !over.is_empty() {
-            self.changed(Alert::Leaks(over), false);
+            self.changed(Alert::Leaks(over), Turn::Over);
         }
     }
 }

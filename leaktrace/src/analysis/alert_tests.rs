@@ -102,19 +102,40 @@ fn a_condition_is_a_change_when_it_begins_and_when_it_ends_and_not_between() {
         rss_bytes: 700,
         bound_bytes: 500,
     }];
-    let change = |holds| {
+    let change = |turn| {
         let [alert] = above.clone();
-        [Change { alert, holds }]
+        [Change { alert, turn }]
     };
     let found = alerts.check(&high, &[]);
     assert_eq!(found.alerts, above);
-    assert_eq!(found.changes, change(true));
+    assert_eq!(found.changes, change(Turn::Begun));
     let found = alerts.check(&high, &[]);
     assert_eq!(found.alerts, above, "it still holds");
     assert_eq!(found.changes, []);
     let found = alerts.check(&low, &[]);
     assert_eq!(found.alerts, []);
-    assert_eq!(found.changes, change(false));
+    assert_eq!(found.changes, change(Turn::Over));
+}
+
+#[test]
+fn what_held_only_between_two_looks_is_told_with_its_peak() {
+    let mut alerts = Alerts::new(vec![Condition::ResidentBytes(500)]);
+    let low = memory(|_| 400);
+    for level in [400, 600, 900, 700, 450] {
+        alerts.watch(&memory(|_| level));
+    }
+    let found = alerts.check(&low, &[]);
+    assert_eq!(found.alerts, []);
+    let peak = Alert::Resident {
+        rss_bytes: 900,
+        bound_bytes: 500,
+    };
+    let passed = Change {
+        alert: peak,
+        turn: Turn::Passed,
+    };
+    assert_eq!(found.changes, [passed]);
+    assert_eq!(alerts.check(&low, &[]), Alerted::default(), "told once");
 }
 
 #[test]
@@ -122,16 +143,21 @@ fn a_leak_is_told_once_and_that_it_is_over_too() {
     let mut alerts = Alerts::new(vec![Condition::Leak]);
     let memory = memory(|_| 1);
     let mut check = |leaks: &[u64]| alerts.check(&memory, leaks);
-    let leaks = |ids: &[u64], holds| Change {
+    let leaks = |ids: &[u64], turn| Change {
         alert: Alert::Leaks(ids.to_vec()),
-        holds,
+        turn,
     };
-    assert_eq!(check(&[7]).alerts, [Alert::Leaks(vec![7])]);
-    assert_eq!(check(&[7]), Alerted::default());
+    let found = check(&[7]);
+    assert_eq!(found.alerts, [Alert::Leaks(vec![7])]);
+    assert_eq!(found.changes, [leaks(&[7], Turn::Begun)]);
+    let found = check(&[7]);
+    assert_eq!(found.alerts, [Alert::Leaks(vec![7])], "it still holds");
+    assert_eq!(found.changes, []);
     let found = check(&[7, 9]);
-    assert_eq!(found.alerts, [Alert::Leaks(vec![9])]);
-    assert_eq!(found.changes, [leaks(&[9], true)]);
+    assert_eq!(found.alerts, [Alert::Leaks(vec![7, 9])]);
+    assert_eq!(found.changes, [leaks(&[9], Turn::Begun)]);
     let found = check(&[9]);
-    assert_eq!(found.alerts, []);
-    assert_eq!(found.changes, [leaks(&[7], false)]);
+    assert_eq!(found.alerts, [Alert::Leaks(vec![9])]);
+    assert_eq!(found.changes, [leaks(&[7], Turn::Over)]);
+    assert_eq!(check(&[]).alerts, []);
 }

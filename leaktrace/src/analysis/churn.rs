@@ -5,7 +5,7 @@ use crate::snapshot::{SiteReading, Snapshot};
 use super::Tracker;
 use super::window::{MAX_STEPS, Window};
 
-/// What passes through a site, on the average since the start.
+/// What passes through a site, on the average since it was counted first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Churn {
     /// Blocks allocated a second.
@@ -29,7 +29,7 @@ pub(super) fn busiest<'a>(
     snapshot: &'a Snapshot,
     count: usize,
 ) -> Vec<(&'a SiteReading, Churn)> {
-    let elapsed_s = snapshot.elapsed.as_secs_f64();
+    let elapsed_s = snapshot.elapsed.saturating_sub(tracker.begun).as_secs_f64();
     if elapsed_s <= 0.0 {
         return Vec::new();
     }
@@ -115,6 +115,9 @@ mod tests {
             (churn.mean_lifetime_s.unwrap() - 0.5).abs() < 0.02,
             "{churn:?}"
         );
+        // A child that was forked after 90 of the 100 seconds.
+        let late = Tracker::since(Duration::from_secs(90));
+        assert_eq!(late.busiest(&last, 1)[0].1.allocations_per_s, 10_000.0);
         let leak = tracker.busiest(&last, 0)[2].1;
         assert_eq!((leak.freed_share, leak.mean_lifetime_s), (0.0, None));
     }

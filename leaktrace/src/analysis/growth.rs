@@ -1,10 +1,11 @@
 //! A site's series and cohorts → how fast it grows, the verdict, and why. Pure; the statistics are
-//! in `trend`, the survival of blocks in `cohorts`.
+//! in `trend`, the survival of blocks in `survival`.
 
-use super::cohorts::{Cohorts, Kept, Survival};
+use super::cohorts::Cohorts;
 use super::reason::{Finding, Reason, Steps};
 use super::records::may_be_records;
 use super::series::{Point, Series};
+use super::survival::{Kept, Survival};
 use super::trend::{Slope, mann_kendall, theil_sen};
 use super::verdict::Verdict;
 use super::window::{MAX_STEPS, Window};

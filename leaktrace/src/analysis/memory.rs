@@ -34,7 +34,7 @@ pub struct MemoryGrowth {
 /// When the first bound is reached if it goes on like this.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimeLeft {
-    /// Which bound.
+    /// Which bound may be the first.
     pub kind: BoundKind,
     /// From, to, in seconds from the last reading.
     pub seconds: [f64; 2],
@@ -130,8 +130,8 @@ impl MemoryTracker {
         theil_sen(&window.live).map(|slope| slope.value / window.step_s)
     }
 
-    /// The bound that is reached first. How much of the machine others will take is not for this process
-    /// to say: there its own growth counts, against what is available now.
+    /// When the first bound is reached, whichever that is. How much of the machine others will take is
+    /// not for this process to say: there its own growth counts, against what is available now.
     pub fn time_left(&self) -> Option<TimeLeft> {
         let bounds = &self.latest.as_ref()?.bounds;
         let each = bounds.iter().filter_map(|bound| {
@@ -146,7 +146,22 @@ impl MemoryTracker {
                 seconds,
             })
         });
-        each.min_by(|a, b| a.seconds[1].total_cmp(&b.seconds[1]))
+        each.reduce(TimeLeft::sooner)
+    }
+}
+
+impl TimeLeft {
+    /// Whichever of two comes first: as soon as the sooner one may be, no later than either, named after
+    /// the one that may come soonest.
+    fn sooner(self, other: Self) -> Self {
+        let first = match other.seconds[0] < self.seconds[0] {
+            true => other,
+            false => self,
+        };
+        Self {
+            seconds: [first.seconds[0], self.seconds[1].min(other.seconds[1])],
+            ..first
+        }
     }
 }
 
@@ -209,6 +224,19 @@ mod tests {
             left.kind == BoundKind::Cgroup && left.seconds[0] <= true_s && true_s <= left.seconds[1]
         });
         assert!(covered.count() * 10 >= 9 * runs as usize);
+    }
+
+    #[test]
+    fn whichever_bound_comes_first_lies_between_the_least_of_both_ends() {
+        let until = |kind, seconds| TimeLeft { kind, seconds };
+        let uneven = until(BoundKind::Cgroup, [10.0, 36_000.0]);
+        let even = until(BoundKind::Machine, [3600.0, 7200.0]);
+        let first = until(BoundKind::Cgroup, [10.0, 7200.0]);
+        assert_eq!(uneven.sooner(even), first);
+        assert_eq!(even.sooner(uneven), first);
+        let far = until(BoundKind::AddressSpace, [8000.0, 9000.0]);
+        assert_eq!(even.sooner(far), even);
+        assert_eq!(far.sooner(even), even);
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod ranking;
 mod reason;
 mod records;
 mod series;
+mod survival;
+mod together;
 mod trend;
 mod verdict;
 mod window;
@@ -22,7 +24,7 @@ use foldhash::HashMap;
 
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 
-pub use alert::{Alert, Alerted, Alerts, Change, Condition};
+pub use alert::{Alert, Alerted, Alerts, Change, Condition, Turn};
 pub use churn::Churn;
 pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;
@@ -38,6 +40,8 @@ use series::Series;
 #[derive(Debug, Default)]
 pub struct Tracker {
     sites: HashMap<u32, History>,
+    /// When counting began, on the clock of the readings.
+    begun: Duration,
     /// When the last reading was taken: a site that is new since held nothing then.
     last_reading: Duration,
 }
@@ -70,6 +74,15 @@ impl Tracker {
         Self::default()
     }
 
+    /// A tracker of a program that was not counted before this time: a child, or what an exec started.
+    pub fn since(begun: Duration) -> Self {
+        Self {
+            begun,
+            last_reading: begun,
+            ..Self::default()
+        }
+    }
+
     /// Adds one reading to the series of every site in the snapshot. Cheap: judges nothing.
     pub fn observe(&mut self, snapshot: &Snapshot) {
         for site in &snapshot.sites {
@@ -78,12 +91,19 @@ impl Tracker {
                 if self.last_reading < snapshot.elapsed {
                     history.series.push(self.last_reading, &Totals::default());
                 }
+                let begun_s = self.last_reading.min(snapshot.elapsed).as_secs_f64();
+                let cohorts = || Box::new(Cohorts::since(begun_s));
+                history.cohorts = site.live_by_birth.is_some().then(cohorts);
                 history
             });
             history.series.push(snapshot.elapsed, &site.totals);
-            if let Some(births) = &site.live_by_birth {
-                let cohorts = history.cohorts.get_or_insert_default();
-                cohorts.observe(snapshot.elapsed.as_secs_f64(), births);
+            match (&site.live_by_birth, &mut history.cohorts) {
+                (Some(births), Some(cohorts)) => {
+                    let now_s = snapshot.elapsed.as_secs_f64();
+                    cohorts.observe(now_s, births, site.totals.allocated_count);
+                }
+                // Of two sites with the same stack, births of one are not counted.
+                _ => history.cohorts = None,
             }
             history.judged.set(None);
         }
@@ -101,6 +121,13 @@ impl Tracker {
         self.sites
             .get(&site_index)
             .map_or(Growth::UNKNOWN, History::growth)
+    }
+
+    /// How several sites grow as one: what one takes, another may give back.
+    pub fn growth_together(&self, site_indexes: &[u32]) -> Growth {
+        let sites = site_indexes.iter();
+        let members: Vec<&History> = sites.filter_map(|site| self.sites.get(site)).collect();
+        together::growth_of(&members)
     }
 
     /// The sites of a snapshot that hold something, the top one first: `count` of them, all for

@@ -88,6 +88,11 @@ impl Series {
         self.points.push(point);
     }
 
+    /// A series of these points, oldest first, of so many readings.
+    pub(super) fn of(points: Vec<Point>, readings: u32) -> Self {
+        Self { points, readings }
+    }
+
     /// The points, oldest first. Between two equal ones nothing happened; otherwise there may have
     /// been readings that were thinned out.
     pub(super) fn points(&self) -> &[Point] {

@@ -74,13 +74,25 @@ pub(super) fn theil_sen(levels: &[f64]) -> Option<Slope> {
     let value = f64::midpoint(slopes[last / 2], slopes[last.div_ceil(2)]);
     let half_width = Z_95 * mann_kendall(levels, value).variance.sqrt() / 2.0;
     let middle = slopes.len() as f64 / 2.0;
-    let low = (middle - half_width).floor().max(0.0) as usize;
+    // Sen counts slopes from 1: from the M1-th to the one behind the M2-th.
+    let low = ((middle - half_width).floor() - 1.0).max(0.0) as usize;
     let high = (middle + half_width).ceil() as usize;
     Some(Slope {
         value,
         low: slopes[low.min(last)],
         high: slopes[high.min(last)],
     })
+}
+
+/// Two-sided 5% point of Student's t distribution with so many degrees of freedom, from 3 on within 1%
+/// (the expansion about the normal point: M. Abramowitz, I. A. Stegun, "Handbook of Mathematical
+/// Functions", 1964, 26.7.5).
+pub(super) fn student_t_95(freedom: f64) -> f64 {
+    let z = Z_95;
+    let first = (z.powi(3) + z) / 4.0;
+    let second = (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / 96.0;
+    let third = (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / 384.0;
+    z + first / freedom + second / freedom.powi(2) + third / freedom.powi(3)
 }
 
 /// Variance of the score if there is no trend, less what tied levels take from it.
@@ -198,6 +210,35 @@ mod tests {
         });
         let covered = covered.count() as f64 / runs as f64;
         assert!((0.94..0.98).contains(&covered), "{covered}");
+    }
+
+    #[test]
+    fn the_interval_of_what_falls_is_that_of_what_rises_turned_round() {
+        for seed in 1..50 {
+            let rising: Vec<f64> = noise(seed).take(12).collect();
+            let falling: Vec<f64> = rising.iter().map(|level| -level).collect();
+            let (up, down) = (theil_sen(&rising).unwrap(), theil_sen(&falling).unwrap());
+            assert_eq!((up.low, up.high), (-down.high, -down.low));
+        }
+        // Ten levels: 45 slopes, C = 1.96 √125 = 21.9, from the 11th to the 35th.
+        let levels: Vec<f64> = noise(7).take(10).collect();
+        let mut slopes = Vec::new();
+        for (i, a) in levels.iter().enumerate() {
+            for (j, b) in levels.iter().enumerate().skip(i + 1) {
+                slopes.push((b - a) / (j - i) as f64);
+            }
+        }
+        slopes.sort_unstable_by(f64::total_cmp);
+        let slope = theil_sen(&levels).unwrap();
+        assert_eq!((slope.low, slope.high), (slopes[10], slopes[34]));
+    }
+
+    #[test]
+    fn students_t_is_that_of_the_tables() {
+        for (freedom, t) in [(3.0, 3.182), (5.0, 2.571), (10.0, 2.228), (30.0, 2.042)] {
+            let found = student_t_95(freedom);
+            assert!((found / t - 1.0).abs() < 0.01, "{freedom}: {found}");
+        }
     }
 
     #[test]

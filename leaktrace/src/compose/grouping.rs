@@ -1,11 +1,11 @@
 //! Sites of a report → sites merged by what people look at: function, module or line of the first
-//! frame outside of allocators and standard libraries. Computes sums; judges nothing anew.
+//! frame outside of allocators and standard libraries. Computes sums; whoever calls it judges them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use crate::analysis::Order;
+use crate::analysis::{Growth, Order};
 use crate::report::{Frame, Site, Verdict};
 
 /// What makes two sites one.
@@ -22,43 +22,110 @@ pub enum GroupBy {
     Line,
 }
 
-/// Merges the sites that are one, and lists `count` of them (0: all), the top one first.
-pub(super) fn group(sites: Vec<Site>, by: GroupBy, order: Order, count: usize) -> Vec<Site> {
-    let mut groups: Vec<Site> = Vec::new();
+/// Sites that are one, with their indexes in the kernel's table. The stack that is shown is that of the
+/// strongest verdict.
+struct Group {
+    shown: Site,
+    members: Vec<u32>,
+}
+
+/// Merges the sites that are one, and lists `count` of them (0: all), the top one first. `growth_of`
+/// says how sites with these indexes grow together.
+pub(super) fn group(
+    sites: impl IntoIterator<Item = (u32, Site)>,
+    by: GroupBy,
+    order: Order,
+    count: usize,
+    growth_of: impl Fn(&[u32]) -> Growth,
+) -> Vec<Site> {
+    let mut groups: Vec<Group> = Vec::new();
     let mut places: HashMap<(&'static str, String), usize> = HashMap::new();
-    for site in sites {
+    for (index, site) in sites {
         let key = (site.source, key(&site, by));
         match places.get(&key) {
-            Some(place) => absorb(&mut groups[*place], site),
+            Some(place) => groups[*place].absorb(index, site),
             None => {
                 let id = id_of(&key);
                 places.insert(key, groups.len());
-                groups.push(Site { id, ..site });
+                groups.push(Group {
+                    shown: Site { id, ..site },
+                    members: vec![index],
+                });
             }
         }
     }
-    for group in groups.iter_mut().filter(|group| group.stacks > 1) {
-        group.reason = format!(
-            "{} stacks; the one that is shown is {}: {}",
-            group.stacks,
-            group.verdict.word(),
-            group.reason
-        );
-        group.verdict = of_whole(group);
-    }
+    let judged = groups.into_iter().map(|group| group.judged(&growth_of));
+    let mut groups: Vec<Site> = judged.collect();
     sort(&mut groups, order);
     groups.truncate(if count == 0 { usize::MAX } else { count });
     groups
 }
 
-/// A group does not leak or grow when what some of its stacks take, others give back.
-fn of_whole(group: &Site) -> Verdict {
-    match (group.verdict, group.growth_interval_bytes_per_s) {
-        (Verdict::Leaking | Verdict::Growing, Some([_, high])) if high < 0.0 => Verdict::Shrinking,
-        (Verdict::Leaking | Verdict::Growing, Some(_)) if group.growth_bytes_per_s <= Some(0.0) => {
-            Verdict::Steady
+impl Group {
+    /// Adds a site.
+    fn absorb(&mut self, index: u32, site: Site) {
+        self.members.push(index);
+        let group = &mut self.shown;
+        let is_stronger = strength(site.verdict) > strength(group.verdict);
+        let (mut kept, other) = match is_stronger {
+            true => {
+                let id = std::mem::take(&mut group.id);
+                (Site { id, ..site }, std::mem::take(group))
+            }
+            false => (std::mem::take(group), site),
+        };
+        kept.live_bytes += other.live_bytes;
+        kept.live_count += other.live_count;
+        kept.allocated_bytes += other.allocated_bytes;
+        kept.allocated_count += other.allocated_count;
+        kept.stacks += other.stacks;
+        kept.live_bytes_since_s = None;
+        *group = kept;
+    }
+
+    /// What is said of all together. A leak in it is one of the whole, unless the whole grows by less
+    /// beyond doubt: then others give back what it takes.
+    fn judged(self, growth_of: &impl Fn(&[u32]) -> Growth) -> Site {
+        let Self { shown, members } = self;
+        if members.len() < 2 {
+            return shown;
         }
-        (verdict, _) => verdict,
+        let whole = growth_of(&members);
+        let leaks = shown.verdict == Verdict::Leaking
+            && match (
+                shown.growth_interval_bytes_per_s,
+                whole.interval_bytes_per_s,
+            ) {
+                (Some([low, _]), Some([_, high])) => high >= low,
+                _ => true,
+            };
+        let verdict = if leaks {
+            Verdict::Leaking
+        } else {
+            whole.verdict
+        };
+        let stacks = shown.stacks;
+        let word = shown.verdict.word();
+        let reason = match verdict == whole.verdict {
+            true if verdict == shown.verdict => {
+                format!("{stacks} stacks together: {}", whole.words())
+            }
+            true => {
+                let words = whole.words();
+                format!("{stacks} stacks together: {words}; the one that is shown is {word}")
+            }
+            false => {
+                let why = &shown.reason;
+                format!("{stacks} stacks; the one that is shown is {word}: {why}")
+            }
+        };
+        Site {
+            growth_bytes_per_s: whole.bytes_per_s,
+            growth_interval_bytes_per_s: whole.interval_bytes_per_s,
+            verdict,
+            reason,
+            ..shown
+        }
     }
 }
 
@@ -107,42 +174,6 @@ fn id_of(key: &(&'static str, String)) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Adds a site to its group, which keeps the stack and the reason of the stronger of both.
-fn absorb(group: &mut Site, site: Site) {
-    let growth = add(group.growth_bytes_per_s, site.growth_bytes_per_s);
-    let interval = match (
-        group.growth_interval_bytes_per_s,
-        site.growth_interval_bytes_per_s,
-    ) {
-        (Some([low, high]), Some([l, h])) => Some([low + l, high + h]),
-        (one, other) => one.or(other),
-    };
-    let is_stronger = strength(site.verdict) > strength(group.verdict);
-    let (mut kept, other) = match is_stronger {
-        true => {
-            let id = std::mem::take(&mut group.id);
-            (Site { id, ..site }, std::mem::take(group))
-        }
-        false => (std::mem::take(group), site),
-    };
-    kept.live_bytes += other.live_bytes;
-    kept.live_count += other.live_count;
-    kept.allocated_bytes += other.allocated_bytes;
-    kept.allocated_count += other.allocated_count;
-    kept.stacks += other.stacks;
-    kept.live_bytes_since_s = None;
-    kept.growth_bytes_per_s = growth;
-    kept.growth_interval_bytes_per_s = interval;
-    *group = kept;
-}
-
-fn add(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one + other),
-        (one, other) => one.or(other),
-    }
-}
-
 const fn strength(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Leaking => 4,
@@ -181,39 +212,64 @@ mod tests {
         }
     }
 
-    fn sites() -> Vec<Site> {
-        vec![
+    fn sites() -> Vec<(u32, Site)> {
+        let sites = [
             site("a", "parse", 10, Verdict::Steady, 100),
             site("b", "parse", 11, Verdict::Leaking, 10),
             site("c", "serve", 50, Verdict::Growing, 105),
-        ]
+        ];
+        (0..).zip(sites).collect()
+    }
+
+    /// What is said of a sum.
+    fn whole(verdict: Verdict, [low, high]: [f64; 2]) -> impl Fn(&[u32]) -> Growth {
+        move |members| {
+            assert!(members.len() > 1);
+            Growth {
+                bytes_per_s: Some(f64::midpoint(low, high)),
+                interval_bytes_per_s: Some([low, high]),
+                verdict,
+                ..Growth::UNKNOWN
+            }
+        }
+    }
+
+    fn of_function(growth_of: impl Fn(&[u32]) -> Growth) -> Vec<Site> {
+        group(sites(), GroupBy::Function, Order::Growth, 0, growth_of)
     }
 
     #[test]
-    fn sites_of_one_function_are_one_with_their_sums_and_the_strongest_verdict() {
-        let groups = group(sites(), GroupBy::Function, Order::Growth, 0);
+    fn sites_of_one_function_are_one_with_their_sums_and_the_verdict_on_these() {
+        let groups = of_function(whole(Verdict::Leaking, [100.0, 120.0]));
         assert_eq!(groups.len(), 2);
         assert_eq!(groups[0].live_bytes, 110);
         assert_eq!(groups[0].stacks, 2);
         assert_eq!(groups[0].verdict, Verdict::Leaking);
         assert_eq!(groups[0].growth_bytes_per_s, Some(110.0));
-        assert_eq!(groups[0].growth_interval_bytes_per_s, Some([0.0, 110.0]));
+        assert_eq!(groups[0].growth_interval_bytes_per_s, Some([100.0, 120.0]));
         assert_eq!(groups[1].stacks, 1);
+        assert_eq!(groups[1].verdict, Verdict::Growing);
     }
 
     #[test]
-    fn a_group_does_not_leak_when_it_shrinks_as_a_whole() {
-        let shrinks = Site {
-            growth_bytes_per_s: Some(-900.0),
-            growth_interval_bytes_per_s: Some([-950.0, -850.0]),
-            ..site("d", "parse", 12, Verdict::Shrinking, 5)
-        };
-        let mut all = sites();
-        all.push(shrinks);
-        let groups = group(all, GroupBy::Function, Order::Bytes, 0);
-        let parse = groups.iter().find(|group| group.stacks == 3).unwrap();
-        assert_eq!(parse.verdict, Verdict::Shrinking);
+    fn a_leak_in_a_group_that_goes_up_and_down_is_still_one() {
+        let groups = of_function(whole(Verdict::Steady, [-500.0, 520.0]));
+        let parse = groups.iter().find(|group| group.stacks == 2).unwrap();
+        assert_eq!(parse.verdict, Verdict::Leaking);
         assert!(parse.reason.contains("is leaking"), "{}", parse.reason);
+    }
+
+    #[test]
+    fn a_group_does_not_leak_when_others_give_back_what_one_takes() {
+        for (verdict, interval) in [
+            (Verdict::Shrinking, [-950.0, -850.0]),
+            (Verdict::Steady, [-2.0, -1.0]),
+        ] {
+            let groups = of_function(whole(verdict, interval));
+            let parse = groups.iter().find(|group| group.stacks == 2).unwrap();
+            assert_eq!(parse.verdict, verdict);
+            assert!(parse.reason.contains("is leaking"), "{}", parse.reason);
+        }
     }
 
     #[test]
@@ -223,13 +279,16 @@ mod tests {
             (GroupBy::Line, 3),
             (GroupBy::Module, 1),
         ] {
-            assert_eq!(group(sites(), by, Order::Bytes, 0).len(), count, "{by:?}");
+            let growth_of = whole(Verdict::Steady, [0.0, 0.0]);
+            let groups = group(sites(), by, Order::Bytes, 0, growth_of);
+            assert_eq!(groups.len(), count, "{by:?}");
         }
     }
 
     #[test]
     fn the_order_and_the_number_asked_for_hold_for_groups() {
-        let groups = group(sites(), GroupBy::Function, Order::Count, 1);
+        let growth_of = whole(Verdict::Steady, [0.0, 0.0]);
+        let groups = group(sites(), GroupBy::Function, Order::Count, 1, growth_of);
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].live_count, 2);
     }

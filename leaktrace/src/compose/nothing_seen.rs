@@ -1,5 +1,7 @@
 //! A reading in which something is missing that should be there → what it can mean, and what to do.
 
+use std::time::Duration;
+
 use leaktrace_common::stack::Source;
 
 use crate::snapshot::Snapshot;
@@ -11,9 +13,13 @@ const GROWTH_BYTES: u64 = 1 << 20;
 /// As many frees as this are no accident.
 const FREES: u64 = 1000;
 
-/// No allocation was seen.
-pub(super) fn allocated(snapshot: &Snapshot, rss_at_start_bytes: Option<u64>) -> String {
-    let seconds = snapshot.elapsed.as_secs_f64();
+/// No allocation was seen in all this time.
+pub(super) fn allocated(
+    snapshot: &Snapshot,
+    counted: Duration,
+    rss_at_start_bytes: Option<u64>,
+) -> String {
+    let seconds = counted.as_secs_f64();
     let growth = snapshot
         .rss_bytes
         .zip(rss_at_start_bytes)
@@ -55,7 +61,6 @@ pub(super) fn freed(snapshot: &Snapshot) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use leaktrace_common::stack::StackEnd;
 
@@ -95,14 +100,18 @@ mod tests {
     #[test]
     fn growth_without_allocations_is_told_from_an_idle_process() {
         let start = Some(100 << 20);
-        let idle = allocated(&snapshot(100 << 20, 0, 0, 0), start);
-        assert!(idle.contains("is idle"), "{idle}");
-        let grown = allocated(&snapshot(150 << 20, 0, 0, 0), start);
+        let counted = Duration::from_secs(4);
+        let idle = allocated(&snapshot(100 << 20, 0, 0, 0), counted, start);
+        assert!(
+            idle.contains("is idle") && idle.contains("in 4.0 s"),
+            "{idle}"
+        );
+        let grown = allocated(&snapshot(150 << 20, 0, 0, 0), counted, start);
         assert!(
             grown.contains("50.0 MiB") && grown.contains("--pair"),
             "{grown}"
         );
-        let late = allocated(&snapshot(100 << 20, 7, 0, 0), start);
+        let late = allocated(&snapshot(100 << 20, 7, 0, 0), counted, start);
         assert!(late.starts_with("7 blocks were freed"), "{late}");
     }
 

@@ -5,6 +5,7 @@ use leaktrace_common::loss::Loss;
 use super::Material;
 use crate::analysis::{MemoryGrowth, Owners};
 use crate::report::{GrownFile, KindsLine, LimitLine, OwnersLine, ProcessLine, TimeLeftLine};
+use crate::snapshot::Losses;
 use crate::target::Runtime;
 
 /// Less growth than this is not worth another tool.
@@ -12,6 +13,10 @@ const WORTH_BYTES: i64 = 1 << 20;
 
 /// Part of the growth from which on it is worth one.
 const WORTH_SHARE: f64 = 0.2;
+
+/// Part of the growth that calls of unknown outcome may have asked for without a share of the growth
+/// being wrong.
+const LOST_SHARE: f64 = 0.01;
 
 /// The process as a whole.
 pub(super) fn line(material: &Material<'_>) -> ProcessLine {
@@ -38,7 +43,7 @@ pub(super) fn line(material: &Material<'_>) -> ProcessLine {
         },
         rss_growth_bytes: growth,
         explained_ratio: owners
-            .filter(|_| is_all_counted(material))
+            .filter(|owners| is_all_counted(material, owners))
             .and_then(Owners::explained_ratio),
         rss_pattern: material.memory.pattern(),
         growth_by_kind: material.memory.growth().map(kinds),
@@ -49,10 +54,29 @@ pub(super) fn line(material: &Material<'_>) -> ProcessLine {
 }
 
 /// Whether what the allocator holds beyond the live blocks is its own use, and not also blocks that
-/// were left out.
-fn is_all_counted(material: &Material<'_>) -> bool {
-    let lost = |reason| material.snapshot.losses.get(reason).count > 0;
-    !material.filtered && !lost(Loss::LiveMapFull) && !lost(Loss::PendingMapFull)
+/// were left out or lost.
+fn is_all_counted(material: &Material<'_>, owners: &Owners) -> bool {
+    let probes_gone = material.main_thread_ended && material.main_thread_holds_probes;
+    let left_out = material.filtered || !material.mappings_traced || material.unseen.is_some();
+    !left_out && !probes_gone && is_little(&material.snapshot.losses, owners.growth_bytes)
+}
+
+/// Whether what was lost is known to come to next to nothing of the growth. Losses of stacks lose no
+/// byte, and a child that is not followed is not this process.
+fn is_little(losses: &Losses, growth_bytes: i64) -> bool {
+    // How much these come to, nobody knows.
+    let boundless = [Loss::FreeMissed, Loss::EventLost, Loss::LengthUnknown];
+    let bounded = [
+        Loss::LiveMapFull,
+        Loss::PendingMapFull,
+        Loss::ResultUnreadable,
+        Loss::CallAbandoned,
+    ];
+    let lost_bytes: u64 = bounded.iter().map(|reason| losses.get(*reason).bytes).sum();
+    boundless
+        .iter()
+        .all(|reason| losses.get(*reason).count == 0)
+        && lost_bytes as f64 <= LOST_SHARE * growth_bytes.max(0) as f64
 }
 
 fn kinds(growth: MemoryGrowth) -> KindsLine {
@@ -127,11 +151,50 @@ pub(super) fn limits(material: &Material<'_>) -> Vec<LimitLine> {
         .collect()
 }
 
-/// When the first bound is reached.
+/// When the first bound is reached; what has ended reaches none.
 pub(super) fn time_left(material: &Material<'_>) -> TimeLeftLine {
-    let left = material.memory.time_left();
+    let left = material.snapshot.rss_bytes;
+    let left = left.and_then(|_| material.memory.time_left());
     TimeLeftLine {
         time_left_s: left.map(|left| left.seconds),
         time_left_until: left.map(|left| left.kind.word()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leaktrace_common::loss::LossTotals;
+
+    use super::*;
+
+    /// Losses of one reason.
+    fn lost(reason: Loss, count: u64, bytes: u64) -> Losses {
+        let totals = Loss::ALL.map(|each| match each == reason {
+            true => LossTotals { count, bytes },
+            false => LossTotals::default(),
+        });
+        Losses::new(&totals)
+    }
+
+    #[test]
+    fn growth_is_not_said_to_be_explained_where_bytes_were_lost() {
+        assert!(is_little(&Losses::default(), 1 << 20));
+        for reason in Loss::ALL {
+            let loses_no_bytes = matches!(
+                reason,
+                Loss::StackMapFull | Loss::ScratchBusy | Loss::ProcessTableFull
+            );
+            let much = lost(reason, 3, 1 << 16);
+            assert_eq!(is_little(&much, 1 << 20), loses_no_bytes, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_calls_that_were_abandoned_spoil_no_ratio() {
+        let few = lost(Loss::CallAbandoned, 3, 300);
+        assert!(is_little(&few, 1 << 20));
+        assert!(!is_little(&few, 10_000));
+        assert!(!is_little(&few, -5));
+        assert!(!is_little(&lost(Loss::FreeMissed, 1, 8), 1 << 30));
     }
 }

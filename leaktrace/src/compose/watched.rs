@@ -1,24 +1,31 @@
 //! Alerts and churn → the lines of a report about them. Reads nothing.
 
 use super::{Material, site};
-use crate::analysis::Alert;
+use crate::analysis::{Alert, Turn};
 use crate::report::ChurnSite;
+use crate::snapshot::Snapshot;
 use crate::symbolize::Naming;
 use crate::units;
 
 /// Each condition that holds as a sentence.
 pub(super) fn alerts(material: &Material<'_>, naming: &mut dyn Naming) -> Vec<String> {
     let alerts = material.alerts.alerts.iter();
-    alerts.map(|alert| begun(alert, material, naming)).collect()
+    alerts
+        .map(|alert| match alert {
+            Alert::Leaks(ids) => format!("judged leaking: {}", leaks(ids, material, naming)),
+            _ => begun(alert, material, naming),
+        })
+        .collect()
 }
 
 /// What has begun or ceased to hold, each as a sentence.
 pub(super) fn alert_changes(material: &Material<'_>, naming: &mut dyn Naming) -> Vec<String> {
     let changes = material.alerts.changes.iter();
     changes
-        .map(|change| match change.holds {
-            true => begun(&change.alert, material, naming),
-            false => over(&change.alert, material, naming),
+        .map(|change| match change.turn {
+            Turn::Begun => begun(&change.alert, material, naming),
+            Turn::Over => over(&change.alert, material, naming),
+            Turn::Passed => passed(&change.alert),
         })
         .collect()
 }
@@ -42,6 +49,32 @@ fn begun(alert: &Alert, material: &Material<'_>, naming: &mut dyn Naming) -> Str
             units::elapsed(lasting.as_secs_f64())
         ),
         Alert::Leaks(ids) => format!("newly judged leaking: {}", leaks(ids, material, naming)),
+    }
+}
+
+/// What is over before it was told.
+fn passed(alert: &Alert) -> String {
+    match alert {
+        Alert::Resident {
+            rss_bytes,
+            bound_bytes,
+        } => format!(
+            "resident memory was {} since the last report, above {}, and is not any more",
+            units::bytes(*rss_bytes),
+            units::bytes(*bound_bytes)
+        ),
+        Alert::Growth {
+            bytes_per_s,
+            lasting,
+        } => format!(
+            "resident memory had grown by {} for {} since the last report, and does not any more",
+            units::rate(*bytes_per_s),
+            units::elapsed(lasting.as_secs_f64())
+        ),
+        Alert::Leaks(ids) => format!(
+            "{} were judged leaking",
+            units::counted(ids.len() as u64, "site")
+        ),
     }
 }
 
@@ -74,22 +107,33 @@ fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     let frame = site.suspect_frame.and_then(|index| site.frames.get(index));
     let function = frame.or_else(|| site.frames.first());
     let function = function.and_then(|frame| frame.function.as_deref());
-    let rate = site.growth_bytes_per_s.map(units::rate);
+    let of_pair = reading.stack.source.pair();
+    let pair = of_pair.and_then(|pair| material.pairs.get(usize::from(pair)));
+    let (live, rate) = match pair {
+        Some(pair) if !pair.has_sizes => (
+            units::counted(site.live_count, "object"),
+            site.growth_bytes_per_s.map(units::object_rate),
+        ),
+        _ => (
+            units::bytes(site.live_bytes),
+            site.growth_bytes_per_s.map(units::rate),
+        ),
+    };
     format!(
-        "{} with {} live, {}, id {id:016x}",
+        "{} with {live} live, {}, id {id:016x}",
         function.unwrap_or("code without a name"),
-        units::bytes(site.live_bytes),
         rate.as_deref().unwrap_or("at an unknown rate"),
     )
 }
 
-/// The busiest sites, with their names.
+/// The busiest sites of a reading without pairs, with their names.
 pub(super) fn churn(
     material: &Material<'_>,
+    snapshot: &Snapshot,
     count: usize,
     naming: &mut dyn Naming,
 ) -> Vec<ChurnSite> {
-    let busiest = material.tracker.busiest(material.snapshot, count);
+    let busiest = material.tracker.busiest(snapshot, count);
     busiest
         .into_iter()
         .map(|(reading, churn)| {

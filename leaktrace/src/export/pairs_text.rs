@@ -42,7 +42,7 @@ pub(super) fn push_sites(out: &mut String, report: &Report) {
 fn heading(rank: usize, pair: &PairLine, site: &PairSite) -> String {
     let rate = match (site.growth_bytes_per_s, site.growth_objects_per_s) {
         (Some(bytes), _) => units::rate(bytes),
-        (None, Some(objects)) => format!("{objects:+.1}/s"),
+        (None, Some(objects)) => units::object_rate(objects),
         (None, None) => "?/s".to_owned(),
     };
     format!(

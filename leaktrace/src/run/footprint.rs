@@ -130,7 +130,11 @@ impl Traced {
         let unknown: Vec<u64> = readings
             .iter()
             .filter(|reading| reading.area.kind == AreaKind::Anonymous)
-            .filter(|reading| reading.area.held_bytes() - reading.traced_bytes >= WORTH_BYTES)
+            // What is traced was summed page by page, later than the kernel has summed the whole.
+            .filter(|reading| {
+                let held_bytes = reading.area.held_bytes();
+                held_bytes.saturating_sub(reading.traced_bytes) >= WORTH_BYTES
+            })
             .filter(|reading| !self.footprint.has_blocks(&reading.area))
             .map(|reading| reading.area.start())
             .collect();

@@ -19,9 +19,10 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Traced {
-    /// A child that was forked from this process. It has its parent's code and probes.
-    pub(super) fn forked(&self, child: NewProcess) -> Self {
-        let mut traced = self.relative(child.tgid);
+    /// A child that was forked from this process at this time of the session. It has its parent's code
+    /// and probes.
+    pub(super) fn forked(&self, child: NewProcess, begun: Duration) -> Self {
+        let mut traced = self.relative(child.tgid, begun);
         traced.index = child.index;
         traced.parent = Some(self.pid);
         traced.epoch = self.epoch;
@@ -41,8 +42,8 @@ impl Traced {
     }
 
     /// A child that shared this process's memory until it ran a program of its own.
-    pub(super) fn spawned(&self, child: NewProcess) -> Self {
-        let mut traced = self.relative(child.tgid);
+    pub(super) fn spawned(&self, child: NewProcess, begun: Duration) -> Self {
+        let mut traced = self.relative(child.tgid, begun);
         traced.index = child.index;
         traced.parent = Some(self.pid);
         traced.allocators_before = self.allocators();
@@ -55,15 +56,15 @@ impl Traced {
     /// known of that program is left. If the child runs another program by now, its probes may have gone
     /// with the thread that made it, which the exec has ended (the kernel swaps the perf events of
     /// threads and their children; seen on 6.18): so what was counted before is not relied on.
-    pub(super) fn left_behind(&self, child: NewProcess) -> Self {
-        let mut traced = self.spawned(child);
+    pub(super) fn left_behind(&self, child: NewProcess, begun: Duration) -> Self {
+        let mut traced = self.spawned(child, begun);
         traced.allocators_before.clear();
         traced
     }
 
     /// The same process with the program that it runs now.
-    pub(super) fn executed(&self, next: NewProcess) -> Self {
-        let mut traced = self.relative(self.pid);
+    pub(super) fn executed(&self, next: NewProcess, begun: Duration) -> Self {
+        let mut traced = self.relative(self.pid, begun);
         traced.index = next.index;
         traced.former.clone_from(&self.former);
         traced.former.push(self.index);
@@ -78,10 +79,11 @@ impl Traced {
         traced
     }
 
-    fn relative(&self, pid: u32) -> Self {
+    fn relative(&self, pid: u32, begun: Duration) -> Self {
         let process = Process::open(pid).ok();
         let mut traced = Self::of_process(process, pid, self.mmap, &self.specs);
         traced.syscalls_wanted = self.syscalls_wanted;
+        traced.begun = begun;
         traced
     }
 

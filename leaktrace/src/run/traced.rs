@@ -38,6 +38,8 @@ pub(super) struct Traced {
     /// 1 for the program that it ran when the session began (or that its parent ran), one more
     /// after each exec.
     pub(super) epoch: u32,
+    /// Session time at which it was counted first: not zero for children and after an exec.
+    pub(super) begun: Duration,
     pub(super) objects: Vec<Object>,
     /// Of the objects, those whose functions have been looked for.
     pub(super) objects_planned: usize,
@@ -51,7 +53,7 @@ pub(super) struct Traced {
     pub(super) footprint: Footprint,
     /// Names of the code that it makes.
     pub(super) jit: JitNames,
-    /// Made when the first report is.
+    /// Made at the first reading.
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
@@ -151,6 +153,7 @@ impl Traced {
             former: Vec::new(),
             parent: None,
             epoch: 1,
+            begun: Duration::ZERO,
             objects: Vec::new(),
             objects_planned: 0,
             pairs: pairs.iter().map(PairReading::of).collect(),
@@ -200,7 +203,8 @@ impl Traced {
     /// Notes where the process stands when counting begins.
     pub(super) fn armed(&mut self) {
         self.rss_at_start_bytes = self.rss_bytes();
-        self.read_memory(Duration::ZERO);
+        self.tracker = Tracker::since(self.begun);
+        self.read_memory(self.begun);
         self.begin_footprint();
     }
 
@@ -345,7 +349,7 @@ impl Traced {
         for (number, pair) in (0..).zip(&mut self.pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
-        if elapsed < older {
+        if elapsed < self.begun + older {
             self.tracker.skip(elapsed);
         } else {
             self.tracker.observe(&self.latest);
@@ -402,10 +406,15 @@ impl Traced {
         sites.any(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
     }
 
+    /// Looks whether the last reading is of what the user wants to hear of, though it be over at the next
+    /// report.
+    pub(super) fn watch_memory(&mut self, args: &TraceArgs) {
+        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
+        alerts.watch(&self.memory);
+    }
+
     fn check_alerts(&mut self, args: &TraceArgs) -> Alerted {
-        let alerts = self
-            .alerts
-            .get_or_insert_with(|| Alerts::new(args.alert.clone()));
+        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
         let leaks: Vec<u64> = match alerts.wants_leaks() {
             true => self
                 .latest
@@ -450,6 +459,7 @@ impl Traced {
             rss_at_start_bytes: self.rss_at_start_bytes,
             mappings_traced: self.mmap,
             unseen: self.unseen,
+            begun: self.begun,
             older: args.older,
             heap_traced: !self.plan.probes.is_empty(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
@@ -468,6 +478,10 @@ impl Traced {
         report.notices.extend(self.jit.notices(&self.mappings));
         report
     }
+}
+
+fn alerts(args: &TraceArgs) -> Alerts {
+    Alerts::new(args.alert.clone())
 }
 
 const fn group_by(by: cli::GroupBy) -> GroupBy {

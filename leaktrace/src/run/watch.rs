@@ -17,7 +17,7 @@ use super::signals::{Caught, Signals};
 use super::traced::Traced;
 use crate::analysis::Order;
 use crate::cli::{Sort, TraceArgs};
-use crate::report::{End, EndReason, Line};
+use crate::report::{End, EndReason, Line, Report, TimeLeftLine};
 use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Release, Session};
 use crate::symbolize::ElfNaming;
 
@@ -179,6 +179,7 @@ impl<'a> Watch<'a> {
                 | ProcessOrigin::ForkAndExec(index)
                 | ProcessOrigin::Exec(index) => index,
             };
+            let now = self.started.elapsed();
             let known = self.targets.iter();
             let known = known.map(|target| (target.index, target.former.as_slice()));
             let child = match (origin(from, known), new.origin) {
@@ -187,14 +188,14 @@ impl<'a> Watch<'a> {
                     continue;
                 }
                 (Some(Origin::Present(place)), ProcessOrigin::Fork(_)) => {
-                    let child = self.targets[place].forked(new);
+                    let child = self.targets[place].forked(new, now);
                     output.new_target(child.announcement("fork"))?;
                     child
                 }
                 (Some(Origin::Present(place)), ProcessOrigin::ForkAndExec(_)) => {
-                    self.targets[place].spawned(new)
+                    self.targets[place].spawned(new, now)
                 }
-                (Some(Origin::Former(place)), _) => self.targets[place].left_behind(new),
+                (Some(Origin::Former(place)), _) => self.targets[place].left_behind(new, now),
                 (None, _) => {
                     log::warn!(
                         "process {} comes from a process that is not known",
@@ -227,7 +228,7 @@ impl<'a> Watch<'a> {
         let elapsed = self.started.elapsed();
         self.targets[place].read_ended(session, elapsed, self.args.older)?;
         self.seq += 1;
-        let report = self.targets[place].report(
+        let mut report = self.targets[place].report(
             self.args,
             &mut self.naming,
             self.seq,
@@ -235,9 +236,12 @@ impl<'a> Watch<'a> {
             order(self.args.sort),
             self.args.top(),
         );
+        // The process runs on, but what has grown so is gone.
+        report.time_left = TimeLeftLine::default();
+        say_changes(&report);
         output.line(&Line::Report(report))?;
         session.program_ended(self.targets[place].index)?;
-        self.targets[place] = self.targets[place].executed(new);
+        self.targets[place] = self.targets[place].executed(new, elapsed);
         Ok(())
     }
 
@@ -312,6 +316,7 @@ impl<'a> Watch<'a> {
                 continue;
             }
             target.read(session, self.started.elapsed(), self.args.older)?;
+            target.watch_memory(self.args);
         }
         self.looks
             .take(&mut self.targets, session, self.started.elapsed(), purpose);
@@ -352,9 +357,7 @@ impl<'a> Watch<'a> {
                 target.report(self.args, &mut self.naming, self.seq, is_final, order, top)
             };
             let listed = report(self.args.top());
-            for change in &listed.alert_changes {
-                log::warn!("process {}: {change}", listed.pid);
-            }
+            say_changes(&listed);
             output.line(&Line::Report(listed))?;
             if output.wants_stacks() {
                 whole.push(report(0));
@@ -421,6 +424,13 @@ impl<'a> Watch<'a> {
             None => {}
         }
         end
+    }
+}
+
+/// Those who read no report hear of it, too.
+fn say_changes(report: &Report) {
+    for change in &report.alert_changes {
+        log::warn!("process {}: {change}", report.pid);
     }
 }
 

@@ -35,6 +35,8 @@ const FIRST_DECIDABLE: usize = 45;
 struct Recorded {
     program: &'static str,
     name: String,
+    /// When it was known last that it had not allocated anything yet.
+    begun: Duration,
     /// In the order of time; nothing for the times before its first allocation.
     readings: Vec<(Duration, SiteReading)>,
 }
@@ -52,6 +54,7 @@ impl Recorded {
     fn judged(&self, length: usize) -> Option<(Growth, bool)> {
         let readings = self.readings.get(..length)?;
         let mut tracker = Tracker::new();
+        tracker.skip(self.begun);
         for (at, reading) in readings {
             tracker.observe(&Snapshot::of_sites(*at, vec![reading.clone()]));
         }
@@ -99,11 +102,14 @@ fn sites(program: &'static str, text: &str) -> Vec<Recorded> {
             all.push(Recorded {
                 program,
                 name: name.to_owned(),
+                begun: Duration::ZERO,
                 readings: Vec::new(),
             });
         } else if let (Some(site), Some(at)) = (all.last_mut(), at.next()) {
-            let reading = line_of.next(line, *at);
-            site.readings.extend(reading.map(|reading| (*at, reading)));
+            match line_of.next(line, *at) {
+                Some(reading) => site.readings.push((*at, reading)),
+                None => site.begun = *at,
+            }
         }
     }
     all

@@ -2,7 +2,7 @@
 //! All that have ended by the same time go together: making room takes leaktrace long, and hardly
 //! longer for many than for one.
 
-use super::{Watch, order};
+use super::{Watch, order, say_changes};
 use crate::report::Line;
 use crate::run::output::Output;
 use crate::run::traced::Traced;
@@ -94,6 +94,7 @@ impl Watch<'_> {
                 order(self.args.sort),
                 self.args.top(),
             );
+            say_changes(&report);
             output.line(&Line::Report(report))?;
         }
         self.release_ended(session, Release::Cheap);
