@@ -8,7 +8,7 @@ use leaktrace_common::ledger::{LiveBlock, PendingCall};
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::SITE_NOT_COUNTED;
 
-use crate::call;
+use crate::call::{self, Entry};
 use crate::maps::{MAX_SIZE_BYTES, MIN_SIZE_BYTES};
 use crate::{live, loss, pending, process, site};
 
@@ -24,7 +24,7 @@ pub fn enter(ctx: &ProbeContext) {
     let current = match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => current,
         Ok(None) => return,
-        Err(pending::NoSlot) => return loss::count(process, Loss::PendingMapFull, size_bytes),
+        Err(pending::NoSlot) => return lose(&entry, size_bytes),
     };
     let counted = size_bytes >= MIN_SIZE_BYTES.load() && size_bytes <= MAX_SIZE_BYTES.load();
     let caller = site::of(
@@ -45,6 +45,23 @@ pub fn enter(ctx: &ProbeContext) {
         current.parked.at_ns = unsafe { bpf_ktime_get_ns() };
     }
     current.stack_pointer = entry.stack_pointer;
+}
+
+/// Counts a call as lost that nobody will see return. A realloc hardly ever fails, and then the old block
+/// is gone with it.
+#[inline(always)]
+fn lose(entry: &Entry, size_bytes: u64) {
+    let call = entry.call();
+    let process = u32::from(call.process);
+    loss::count(process, Loss::PendingMapFull, size_bytes);
+    if !call.kind.is_reallocation() {
+        return;
+    }
+    // Not there: unknown, or what this call is made by (reallocarray) has taken it out.
+    let pointer = entry.argument(call.pointer_argument);
+    if let Some(block) = live::remove(process, call.lane, pointer) {
+        live::count_freed(&block);
+    }
 }
 
 /// Settles the outermost call: records the new block if there is one.

@@ -305,7 +305,18 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         );
     }
     if snapshot.losses.get(Loss::EventLost).count > 0 {
-        notices.push("mapping events were lost: the mmap sites may be short; start again with a larger --event-buffer".to_owned());
+        notices.push(
+            "mapping events were lost: the mmap sites may be short or long; start again with a larger \
+             --event-buffer"
+                .to_owned(),
+        );
+    }
+    if snapshot.losses.get(Loss::LengthUnknown).count > 0 {
+        notices.push(
+            "segments of shared memory were gone before their length could be read: the mmap sites do \
+             not count them (kernels from 5.17 on tell it at once)"
+                .to_owned(),
+        );
     }
     if material.naming_failures > 0 {
         notices.push(format!(

@@ -83,6 +83,22 @@ fn calls_of_threads_without_a_slot_are_lost_by_count() {
     assert_eq!(traced.report.total("live_bytes"), live * 32);
 }
 
+/// What is lost is the new block; the old one is gone all the same, and its address is soon another's.
+#[test]
+fn a_realloc_without_a_slot_takes_its_old_block_along() {
+    let traced = trace_with(&Program::c("starved.c"), &[], &["--max-pending", "1"]);
+    let (report, truth) = (&traced.report, &traced.truth);
+    let lost = truth.number("without_a_place");
+    assert_eq!(report.losses(), [("pending_map_full", lost)]);
+    for (caller, held) in truth.sites() {
+        assert_eq!(report.held_by("heap", &caller), held, "{}", report.0);
+    }
+    let live: u64 = truth.sites().iter().map(|(_, held)| held.count).sum();
+    assert_eq!(report.total("live_count"), live);
+    let unmatched = report.total("unmatched_frees");
+    assert_eq!(unmatched, truth.number("freed_of_these"));
+}
+
 #[test]
 fn mappings_that_did_not_fit_into_the_buffer_are_said_to_be_lost() {
     let options = ["--event-buffer", "4096"];

@@ -77,6 +77,23 @@ fn the_perf_map_of_another_user_is_refused() {
     assert_refused("foreign", "belongs to user 12345");
 }
 
+/// .NET has its code in a file of two terabytes. Without its tables, there are still frame pointers; and
+/// one stack is one site, also when it was first seen before the file was.
+#[test]
+fn code_in_a_file_that_is_too_large_to_be_read_is_walked_by_frame_pointers() {
+    for how in ["large", "late"] {
+        let (report, truth) = traced(how);
+        let (_, held) = truth.sites().remove(0);
+        let sites: Vec<_> = report.sites("heap").collect();
+        assert_eq!(sites.len(), 1, "{how}: {}", report.0);
+        assert_eq!(sites[0].held(), held, "{how}");
+        assert_eq!(report.loss("stack_truncated"), 0, "{how}: {}", report.0);
+        let frames = sites[0].frames();
+        let caller = frames.get(1).and_then(|frame| frame.function());
+        assert_eq!(caller, Some("main"), "{how}: {}", report.0);
+    }
+}
+
 /// A function of JavaScript that allocates through malloc, and nothing that is optimised away.
 const SCRIPT: &str = r"
 const zlib = require('zlib');

@@ -141,4 +141,11 @@ fn what_threads_without_a_place_allocate_is_counted_as_lost() {
         truth.number("seed"),
         report.0["losses"]
     );
+    // A block that stays when it has been moved is found again where another one is.
+    assert_eq!(report.loss("free_missed"), 0, "{}", report.0["losses"]);
+    for (caller, held) in truth.sites() {
+        let seen = report.held_by("heap", &caller);
+        let is_held = seen.bytes <= held.bytes && seen.count <= held.count;
+        assert!(is_held, "{caller}: {seen:?} of {held:?}");
+    }
 }

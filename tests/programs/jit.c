@@ -1,6 +1,7 @@
 /* Makes code while it runs, as a JIT compiler does, that calls malloc; and tells of it in a perf map,
  * or in something that is none. Its truth: what it holds through that code. The argument: how.
- * good, malformed, left (behind at the end), none; fifo, symlink, foreign: no map that may be read. */
+ * good, malformed, left (behind at the end), none; fifo, symlink, foreign: no map that may be read; large,
+ * late: no map, and the code lies in a file that is larger than anybody reads, mapped late or not. */
 #include "protocol.h"
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -21,19 +22,42 @@ static void write_map(const char *name, const void *code, const char *rest)
     close(file);
 }
 
-int main(int count, char **arguments)
+/* push rbp; mov rbp, rsp; call rsi; pop rbp; ret */
+static const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd6, 0x5d, 0xc3};
+
+static void *made_in_memory(void)
 {
-    /* push rbp; mov rbp, rsp; call rsi; pop rbp; ret */
-    static const unsigned char code[] = {0x55, 0x48, 0x89, 0xe5, 0xff, 0xd6, 0x5d, 0xc3};
-    const char *how = count > 1 ? arguments[1] : "none";
-    snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
     void *made = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (made == MAP_FAILED)
-        return 1;
+        _exit(1);
     memcpy(made, code, sizeof code);
     if (mprotect(made, 4096, PROT_READ | PROT_EXEC))
-        return 1;
+        _exit(1);
+    return made;
+}
+
+/* As .NET does it: a file without a name, with holes. */
+static void *made_in_a_large_file(void)
+{
+    off_t bytes = (off_t)2 << 40, place = bytes / 2;
+    int file = memfd_create("doublemapper", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, bytes) || pwrite(file, code, sizeof code, place) != sizeof code)
+        _exit(4);
+    void *made = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_SHARED, file, place);
+    if (made == MAP_FAILED)
+        _exit(4);
+    close(file);
+    return made;
+}
+
+int main(int count, char **arguments)
+{
+    const char *how = count > 1 ? arguments[1] : "none";
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
+    void *made = !strcmp(how, "large") ? made_in_a_large_file() : made_in_memory();
     begin();
+    if (!strcmp(how, "late"))
+        made = made_in_a_large_file();
     if (!strcmp(how, "fifo") && mkfifo(path, 0644))
         return 3;
     if (!strcmp(how, "symlink") && symlink("/etc/passwd", path))

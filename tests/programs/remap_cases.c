@@ -1,5 +1,5 @@
-/* Mappings that are shrunk, moved over others and refused to move, many that go with one call, and huge
- * pages. The truth is read back from the kernel. */
+/* Mappings that are shrunk, moved over others, moved with their neighbours and refused to move, many that go
+ * with one call, and huge pages. The truth is read back from the kernel. */
 #include "mapped_between.h"
 #include <sys/mman.h>
 
@@ -99,6 +99,79 @@ NOINLINE static void map_a_part_twice_and_keep_that(void)
     holds(__func__, mapped_between(again, again + 10 * page));
 }
 
+/* Mappings of two functions side by side are one mapping to the kernel. */
+NOINLINE static void map_left(char *place)
+{
+    if (MAP(place, 3, MAP_FIXED) != place)
+        _exit(86);
+}
+
+NOINLINE static void map_right(char *place)
+{
+    if (MAP(place, 5, MAP_FIXED) != place)
+        _exit(87);
+}
+
+static long long of_left, of_right;
+
+/* One call for both, from the second page of the first on. They stay, or go elsewhere. */
+static void remap_neighbours(long old_pages, long new_pages, int goes)
+{
+    char *start = room(20), *second = start + page;
+    map_left(start);
+    map_right(start + 3 * page);
+    char *target = goes ? room(20) : second;
+    int flags = goes ? MREMAP_MAYMOVE | MREMAP_FIXED : 0;
+    if (mremap(second, (size_t)(old_pages * page), (size_t)(new_pages * page), flags, target) != target)
+        _exit(88);
+    of_left += mapped_between(start, start + 3 * page);
+    of_right += mapped_between(start + 3 * page, start + 20 * page);
+    if (goes) {
+        of_left += mapped_between(target, target + 2 * page);
+        of_right += mapped_between(target + 2 * page, target + 20 * page);
+    }
+}
+
+static void remap_all_neighbours(void)
+{
+    for (int goes = 0; goes < 2; goes++) {
+        remap_neighbours(7, 10, goes);
+        remap_neighbours(6, 6, goes);
+        remap_neighbours(6, 4, goes);
+        remap_neighbours(7, 1, goes);
+    }
+    remap_neighbours(4, 12, 1);
+    holds("map_left", of_left);
+    holds("map_right", of_right);
+}
+
+/* From 6.17 on, with a gap between them. */
+NOINLINE static void map_before_a_gap(char *place)
+{
+    if (MAP(place, 4, MAP_FIXED) != place)
+        _exit(84);
+}
+
+NOINLINE static void map_behind_a_gap(char *place)
+{
+    if (MAP(place, 3, MAP_FIXED) != place)
+        _exit(85);
+}
+
+static void move_with_a_gap(void)
+{
+    char *start = room(20);
+    map_before_a_gap(start);
+    map_behind_a_gap(start + 8 * page);
+    char *target = room(20);
+    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    char *place = mremap(start, (size_t)(11 * page), (size_t)(11 * page), flags, target);
+    if (place == MAP_FAILED)
+        place = start;
+    holds("map_before_a_gap", mapped_between(place, place + 8 * page));
+    holds("map_behind_a_gap", mapped_between(place + 8 * page, place + 20 * page));
+}
+
 NOINLINE static void map_even(char *start)
 {
     for (int i = 0; i < PIECES; i += 2)
@@ -153,6 +226,8 @@ int main(void)
     fail_to_move();
     map_twice();
     map_a_part_twice_and_keep_that();
+    remap_all_neighbours();
+    move_with_a_gap();
     unmap_many();
     reserve_huge(1, 0);
     reserve_huge(3 << 20, 21 << 26);

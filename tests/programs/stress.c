@@ -3,7 +3,7 @@
  * libraries that come and go as well. What each function holds at the end is counted beside it. With
  * -DCOUNTS_OTHERS the allocator's functions are the program's own in front of the C library's, so that it
  * can count what others (the dynamic linker, the library's threads) allocate in it, too.
- * With "flat", forks, and none of the functions that call another one.
+ * With "flat", forks, and no call of a function that calls another one: realloc has a block to work on.
  * usage: stress MILLISECONDS SEED [forks|all|flat] */
 #include "protocol.h"
 #include <dlfcn.h>
@@ -197,9 +197,9 @@ static void change(struct slot *slot, uint64_t *state)
         return;
     }
     count(slot->kind, -(long long)slot->bytes, -1);
-    if (!is_flat && random_number(state) % 4 == 0) {
+    if (random_number(state) % 4 == 0) {
         slot->bytes = random_size(state);
-        if (random_number(state) % 2 == 0) {
+        if (is_flat || random_number(state) % 2 == 0) {
             slot->kind = REALLOC;
             slot->block = by_realloc(slot->block, slot->bytes);
         } else {

@@ -23,6 +23,7 @@ impl Traced {
     ///
     /// When the process ended meanwhile or the kernel refuses every probe.
     pub(super) fn attach(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        session.expect_no_tables(self.unreadable.drain(..));
         self.index = session.add_process(self.pid, self.program_code(), &self.mappings)?;
         self.attach_new_objects(session)?;
         self.count_own_mappings(session)?;
@@ -50,6 +51,7 @@ impl Traced {
                 .collect();
             session.add_bridges(self.index, &bridges)?;
         }
+        let mut attached = Ok(());
         if let Ok(mut detection) = allocators::find(&self.objects, &self.specs) {
             detection
                 .functions
@@ -57,11 +59,12 @@ impl Traced {
             detection
                 .unfollowed
                 .retain(|found| found.object >= first_new);
-            self.attach_detected(session, &detection)?;
+            attached = self.attach_detected(session, &detection);
         }
+        // In any case: stacks of others lead through their code.
         self.request_tables(session, first_new);
         self.watch_linker(session, first_new);
-        Ok(())
+        attached
     }
 
     /// Opens the objects that have code in the process and are not open yet, and holds them: for
@@ -82,7 +85,10 @@ impl Traced {
                     naming.hold(object.clone());
                     self.objects.push(object);
                 }
-                Err(error) => log::info!("left out: {error}"),
+                Err(error) => {
+                    log::info!("left out: {error}");
+                    self.unreadable.push(id);
+                }
             }
         }
     }

@@ -41,6 +41,8 @@ pub(super) struct Traced {
     /// Session time at which it was counted first: not zero for children and after an exec.
     pub(super) begun: Duration,
     pub(super) objects: Vec<Object>,
+    /// Files with code that could not be opened, of which the session does not know yet.
+    pub(super) unreadable: Vec<FileId>,
     /// Of the objects, those whose functions have been looked for.
     pub(super) objects_planned: usize,
     pub(super) pairs: Vec<PairReading>,
@@ -155,6 +157,7 @@ impl Traced {
             epoch: 1,
             begun: Duration::ZERO,
             objects: Vec::new(),
+            unreadable: Vec::new(),
             objects_planned: 0,
             pairs: pairs.iter().map(PairReading::of).collect(),
             specs: pairs.to_vec(),
@@ -309,6 +312,7 @@ impl Traced {
         naming: &mut ElfNaming,
     ) {
         self.open_objects(now, naming);
+        session.expect_no_tables(self.unreadable.drain(..));
         let mut known = (*self.mappings).clone();
         known.remember(now);
         self.mappings = Arc::new(known);

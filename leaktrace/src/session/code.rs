@@ -12,7 +12,7 @@ use leaktrace_common::stack::{Bridge, BridgeKey};
 
 use super::Session;
 use super::tables::Tables;
-use crate::target::{Mappings, Object};
+use crate::target::{FileId, Mappings, Object};
 use crate::unwind::Built;
 
 impl Session {
@@ -79,6 +79,14 @@ impl Session {
         };
         if self.tables.expect(object.file_id()) {
             builder.request(object.clone());
+        }
+    }
+
+    /// Notes files with code that cannot be opened. Tell before the mappings are described in which they
+    /// are.
+    pub fn expect_no_tables(&mut self, files: impl IntoIterator<Item = FileId>) {
+        for file in files {
+            self.tables.expect_nothing(file);
         }
     }
 

@@ -5,6 +5,7 @@ use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
 use super::Session;
 use super::huge_pages::mapped_bytes;
+use super::mapped::MappedLedger;
 use super::processes::in_initial_pid_namespace;
 use crate::target::Mappings;
 
@@ -49,21 +50,29 @@ impl Session {
         readings.find_map(|mappings| mappings.attached_bytes(event.address, id))
     }
 
-    /// Whether mapping events were lost since this was asked last; then the ledger of each
-    /// process has to be compared with its mappings ([`Session::reconcile_mapped`]).
+    /// Whether mapping events, or what they should say, were lost since this was asked last; then the
+    /// ledger of each process has to be compared with its mappings ([`Session::reconcile_mapped`]).
     pub fn mapping_events_lost(&mut self) -> bool {
         let processes = 0..self.mapped.len();
-        let reason = Loss::EventLost as usize;
-        let lost = processes
-            .map(|process| self.losses.read(process * LOSS_REASONS + reason).count)
-            .sum();
+        let lost = processes.map(|process| self.events_lost_of(process)).sum();
         std::mem::replace(&mut self.events_lost_seen, lost) != lost
     }
 
-    /// Drops from a process's ledger what it does not map any more.
+    pub(super) fn events_lost_of(&self, process: usize) -> u64 {
+        let lost = self
+            .losses
+            .read(process * LOSS_REASONS + Loss::EventLost as usize);
+        let ledger = self.mapped.get(process);
+        lost.count + ledger.map_or(0, MappedLedger::lengths_unknown)
+    }
+
+    /// Drops from a process's ledger what it does not map any more. A process that maps nothing has ended,
+    /// and holds what it held.
     pub fn reconcile_mapped(&mut self, process: u16, mappings: &Mappings) {
-        if let Some(ledger) = self.mapped.get_mut(usize::from(process)) {
-            ledger.keep_only(|address| mappings.containing(address).is_some());
+        let ledger = self.mapped.get_mut(usize::from(process));
+        if let Some(ledger) = ledger.filter(|_| mappings.iter().next().is_some()) {
+            let ranges = mappings.iter().map(|mapping| (mapping.start, mapping.end));
+            ledger.keep_only(ranges);
         }
     }
 }

@@ -2,6 +2,7 @@
 //! that mapped them, kept exact by the ordered events. Pure.
 
 mod attached;
+mod moved;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,9 +11,6 @@ use leaktrace_common::limits::PAGE_BYTES;
 
 use crate::snapshot::Totals;
 use attached::Attached;
-
-/// mremap leaves the old range mapped when this flag is given (uapi/linux/mman.h).
-const MREMAP_DONTUNMAP: u64 = 4;
 
 /// Protection that allows nothing, and the flag that asks for no backing (uapi/linux/mman.h).
 const PROT_NONE: u64 = 0;
@@ -52,6 +50,8 @@ struct Maker {
 #[derive(Debug, Default)]
 struct Announced {
     at_ns: u64,
+    /// First address of what the call was made for.
+    start: u64,
     taken: Vec<Taken>,
 }
 
@@ -74,6 +74,8 @@ pub(super) struct MappedLedger {
     next_mapping: u64,
     /// Segments of shared memory that were attached and whose length nobody could say.
     lengths_unknown: u64,
+    /// Length of the longest segment there was.
+    longest_segment_bytes: u64,
 }
 
 impl MappedLedger {
@@ -131,17 +133,15 @@ impl MappedLedger {
         reserved
     }
 
-    /// Forgets what is not mapped any more, after events were lost: `mapped` says whether an
-    /// address still is.
-    pub(super) fn keep_only(&mut self, mapped: impl Fn(u64) -> bool) {
-        let gone: Vec<(u64, u64)> = self
-            .pieces
-            .iter()
-            .filter(|(start, _)| !mapped(**start))
-            .map(|(start, piece)| (*start, piece.end - start))
-            .collect();
-        for (start, length) in gone {
-            self.cut(start, length);
+    /// Forgets what is not mapped any more, after events were lost: `mapped` are the ranges that still
+    /// are, ascending.
+    pub(super) fn keep_only(&mut self, mapped: impl Iterator<Item = (u64, u64)>) {
+        let mut kept_to = 0;
+        for (start, end) in mapped.chain([(u64::MAX, u64::MAX)]) {
+            if start > kept_to {
+                self.cut(kept_to, start - kept_to);
+            }
+            kept_to = kept_to.max(end);
         }
     }
 
@@ -169,25 +169,6 @@ impl MappedLedger {
         totals.allocated_count += 1;
     }
 
-    /// The old range keeps its site: growing or moving a mapping is not a new one. What it has
-    /// grown by counts for the same site.
-    fn remapped(&mut self, event: &Event, length: u64) {
-        let taken = self.announced.remove(&event.tid).unwrap_or_default().taken;
-        let old_length = page_align(event.old_size_bytes);
-        // The lowest piece, which begins where the old range does.
-        let moved = taken.last().map(|taken| taken.moved_to(event.address));
-        // Length zero: a second mapping of the same shared pages, and the first one stays.
-        if event.flags & MREMAP_DONTUNMAP != 0 || old_length == 0 {
-            for taken in taken {
-                self.put_back(taken);
-            }
-        }
-        // A range that was mapped before the session stays out of the ledger.
-        if let Some(maker) = moved {
-            self.map(event.address, length, maker);
-        }
-    }
-
     /// Takes a range away, and keeps what was in it until the thread's call is known to have
     /// succeeded. Success sends no event, so what is old is dropped when it becomes much.
     fn announce(&mut self, event: &Event, length: u64) {
@@ -203,6 +184,7 @@ impl MappedLedger {
         }
         let announced = Announced {
             at_ns: event.at_ns,
+            start: event.address,
             taken,
         };
         self.announced.insert(event.tid, announced);

@@ -2,6 +2,9 @@
 
 use super::*;
 
+#[path = "mapped_model.rs"]
+mod model;
+
 const PAGE: u64 = PAGE_BYTES;
 
 const READ_WRITE: u64 = 3;
@@ -189,124 +192,75 @@ fn a_mapping_that_is_doubled_counts_twice_and_ends_twice() {
     }
 }
 
-/// What the kernel has: which site mapped each of these pages.
-#[derive(Clone)]
-struct Pages {
-    of: Vec<Option<u32>>,
-}
-
-const SPACE: u64 = 96;
-const BASE: u64 = 0x10000;
-
-impl Pages {
-    fn set(&mut self, start: u64, length: u64, site: Option<u32>) {
-        self.of[start as usize..(start + length) as usize].fill(site);
-    }
-
-    fn is_one_sites(&self, start: u64, length: u64) -> Option<u32> {
-        let range = &self.of[start as usize..(start + length) as usize];
-        let site = range.first().copied()??;
-        range.iter().all(|page| *page == Some(site)).then_some(site)
-    }
-
-    fn is_free(&self, start: u64, length: u64) -> bool {
-        let range = &self.of[start as usize..(start + length) as usize];
-        range.iter().all(Option::is_none)
-    }
-
-    fn bytes_of(&self, site: u32) -> u64 {
-        self.of.iter().filter(|page| **page == Some(site)).count() as u64 * PAGE
-    }
-}
-
-/// xorshift64, Marsaglia 2003: the same numbers in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    /// A range of pages.
-    fn range(&mut self) -> (u64, u64) {
-        let start = self.below(SPACE);
-        (start, 1 + self.below((SPACE - start).min(20)))
-    }
-}
-
-/// The events of one call that the kernel would make of it, by one of several threads.
-fn step(dice: &mut Dice, pages: &mut Pages, ledger: &mut MappedLedger) {
-    let site = 1 + dice.below(5) as u32;
-    let tid = 1 + dice.below(3) as u32;
-    let (start, length) = dice.range();
-    let at = |page: u64| BASE + page * PAGE;
-    let call = |kind, start: u64, length: u64| Event {
-        tid,
-        site,
-        ..event(kind, at(start), length * PAGE)
+/// Of one mremap of this range; its flags are those of the second event.
+fn remap(ledger: &mut MappedLedger, old: (u64, u64), new: (u64, u64)) {
+    let call = |kind, address| Event {
+        old_size_bytes: old.1,
+        ..event(kind, address, new.1)
     };
-    match dice.below(6) {
-        // MAP_FIXED, over whatever is there.
-        0 | 1 => {
-            ledger.apply(&call(EventKind::Mapped, start, length));
-            pages.set(start, length, Some(site));
-        }
-        2 | 3 => {
-            ledger.apply(&call(EventKind::Unmapping, start, length));
-            pages.set(start, length, None);
-        }
-        4 => {
-            ledger.apply(&call(EventKind::Unmapping, start, length));
-            ledger.apply(&call(EventKind::StillMapped, start, length));
-        }
-        // mremap takes what is of one kind, and moves it to where nothing is.
-        _ => {
-            let Some(owner) = pages.is_one_sites(start, length) else {
-                return;
-            };
-            let (target, new_length) = dice.range();
-            let mut without = pages.clone();
-            without.set(start, length, None);
-            let succeeds = without.is_free(target, new_length);
-            let sizes = |kind, place, bytes| Event {
-                old_size_bytes: length * PAGE,
-                ..call(kind, place, bytes)
-            };
-            ledger.apply(&sizes(EventKind::Remapping, start, new_length));
-            if succeeds {
-                ledger.apply(&sizes(EventKind::Remapped, target, new_length));
-                without.set(target, new_length, Some(owner));
-                *pages = without;
-            } else {
-                ledger.apply(&sizes(EventKind::StillMapped, start, new_length));
-            }
+    ledger.apply(&call(EventKind::Remapping, old.0));
+    ledger.apply(&call(EventKind::Remapped, new.0));
+}
+
+fn of_site(ledger: &MappedLedger, site: u32) -> u64 {
+    let mut totals = ledger.totals().filter(|(known, _)| *known == site);
+    totals.next().map_or(0, |(_, totals)| totals.live_bytes)
+}
+
+/// Two pages of site 1, then four of site 2.
+fn neighbours() -> MappedLedger {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&event(EventKind::Mapped, 0x10000, 2 * PAGE));
+    ledger.apply(&Event {
+        site: 2,
+        ..event(EventKind::Mapped, 0x10000 + 2 * PAGE, 4 * PAGE)
+    });
+    ledger
+}
+
+#[test]
+fn neighbours_that_move_as_one_keep_their_sites() {
+    for (length, of_one, of_two) in [(6, 2, 4), (9, 2, 7), (5, 2, 3), (2, 2, 0), (1, 1, 0)] {
+        for target in [0x10000, 0x90000] {
+            let mut ledger = neighbours();
+            let new = (target, length * PAGE);
+            remap(&mut ledger, (0x10000, 6 * PAGE), new);
+            let held = (of_site(&ledger, 1), of_site(&ledger, 2));
+            assert_eq!(held, (of_one * PAGE, of_two * PAGE), "{length} pages");
+            unmap(&mut ledger, new.0, new.1);
+            assert_eq!(live(&ledger), (0, 0));
         }
     }
 }
 
 #[test]
-fn whatever_is_called_the_ledger_has_what_the_kernel_has() {
-    for seed in 1..=200 {
-        let mut dice = Dice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
-        let mut pages = Pages {
-            of: vec![None; SPACE as usize],
-        };
-        let mut ledger = MappedLedger::default();
-        for number in 0..400 {
-            step(&mut dice, &mut pages, &mut ledger);
-            for (site, totals) in ledger.totals() {
-                assert_eq!(
-                    totals.live_bytes,
-                    pages.bytes_of(site),
-                    "site {site} after call {number} of seed {seed}"
-                );
-                assert_eq!(totals.live_count == 0, totals.live_bytes == 0);
-            }
-        }
-    }
+fn pages_from_before_the_session_move_along_without_a_site() {
+    // Two pages before and three behind.
+    let mut ledger = neighbours();
+    let old = (0x10000 - 2 * PAGE, 11 * PAGE);
+    remap(&mut ledger, old, (0x90000, 15 * PAGE));
+    assert_eq!(live(&ledger), (6 * PAGE, 2));
+    unmap(&mut ledger, 0x90000, 2 * PAGE);
+    unmap(&mut ledger, 0x90000 + 8 * PAGE, 7 * PAGE);
+    assert_eq!(live(&ledger), (6 * PAGE, 2));
+}
+
+#[test]
+fn what_comes_to_lie_over_a_mapping_replaces_it() {
+    let mut ledger = neighbours();
+    remap(&mut ledger, (0x50000, PAGE), (0x10000 + PAGE, 2 * PAGE));
+    assert_eq!((of_site(&ledger, 1), of_site(&ledger, 2)), (PAGE, 3 * PAGE));
+}
+
+#[test]
+fn after_lost_events_pieces_are_as_long_as_what_is_mapped() {
+    let mut ledger = neighbours();
+    let page = |number: u64| 0x10000 + number * PAGE;
+    let mapped = [(page(1), page(2)), (page(2), page(3)), (page(5), page(9))];
+    ledger.keep_only(mapped.into_iter());
+    assert_eq!((of_site(&ledger, 1), of_site(&ledger, 2)), (PAGE, 2 * PAGE));
+    ledger.keep_only([(page(20), page(21))].into_iter());
+    assert_eq!(live(&ledger), (0, 0));
 }
 
 fn attach(ledger: &mut MappedLedger, address: u64, pages: u64) {
@@ -364,6 +318,23 @@ fn a_segment_that_was_moved_is_detached_where_it_is() {
     assert_eq!(live(&ledger), (4 * PAGE, 1));
     detach(&mut ledger, 0x90000 - 4 * PAGE);
     assert_eq!(live(&ledger), (0, 0));
+}
+
+#[test]
+fn a_segment_far_below_is_not_found_by_an_address_above_it() {
+    let mut ledger = MappedLedger::default();
+    attach(&mut ledger, 0x10000, 8);
+    unmap(&mut ledger, 0x10000, 7 * PAGE);
+    attach(&mut ledger, 0x90000, 2);
+    detach(&mut ledger, 0x10000);
+    assert_eq!(live(&ledger), (2 * PAGE, 1));
+}
+
+#[test]
+fn a_segment_of_unknown_length_covers_its_first_page() {
+    let mut ledger = neighbours();
+    attach(&mut ledger, 0x10000 + PAGE, 0);
+    assert_eq!((of_site(&ledger, 1), of_site(&ledger, 2)), (PAGE, 4 * PAGE));
 }
 
 #[test]

@@ -36,6 +36,7 @@ pub use syscalls::MAPPING_SYSCALLS;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
@@ -118,8 +119,8 @@ pub struct Session {
     stacks: Vec<Option<(u16, Arc<Stack>)>>,
     /// By site: the hash by which the programs find it; once its frames are read.
     hashes: Vec<u64>,
-    /// Sites that were handed out and had no frames yet.
-    unread_stacks: Vec<usize>,
+    /// Sites that were handed out and had no frames yet, and since when that is known.
+    unread_stacks: Vec<(usize, Instant)>,
     /// By place in the table of processes.
     mapped: Vec<MappedLedger>,
     places: Places,

@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aya::maps::HashMap as BpfHashMap;
@@ -16,6 +16,9 @@ use leaktrace_common::stack::{DeepFrames, Source, StackEnd, StackRecord};
 use super::Session;
 use super::ages::sum_of_births;
 use crate::snapshot::{Losses, SiteReading, Stack, Totals};
+
+/// A program that has taken a site stores its stack within microseconds, or gives the site up.
+const STORED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Session {
     /// Whether a process has new code, or code was seen to run outside its known mappings, since
@@ -152,7 +155,7 @@ impl Session {
 
     /// The freed side is read first: what is freed in between was allocated before, so live is
     /// never negative.
-    fn heap_totals(&self, site: u32) -> Totals {
+    pub(super) fn heap_totals(&self, site: u32) -> Totals {
         let place = self.totals.place(site as usize);
         // SAFETY: `place` is inside the mapping; each word is read once, in this order.
         let totals = unsafe {
@@ -194,9 +197,11 @@ impl Session {
         let known = self.stacks.len();
         self.stacks.resize(handed_out.max(known), None);
         self.hashes.resize(self.stacks.len(), 0);
-        let mut waiting = std::mem::take(&mut self.unread_stacks);
-        waiting.extend(self.places.sites_taken_again(free_sites));
-        for index in waiting.into_iter().chain(known..handed_out) {
+        let now = Instant::now();
+        let new = self.places.sites_taken_again(free_sites).into_iter();
+        let new = new.chain(known..handed_out).map(|index| (index, now));
+        let waiting = std::mem::take(&mut self.unread_stacks);
+        for (index, since) in waiting.into_iter().chain(new) {
             // Absent: being stored right now, or given up by the CPU that lost a race.
             let site = u32::try_from(index)?;
             match records.get(&site, 0) {
@@ -207,7 +212,8 @@ impl Session {
                     let stack = self.unfinished.complete(index, record.process, stack);
                     self.stacks[index] = Some((record.process, Arc::new(stack)));
                 }
-                Err(_) => self.unread_stacks.push(index),
+                Err(_) if now - since < STORED_WITHIN => self.unread_stacks.push((index, since)),
+                Err(_) => {}
             }
         }
         Ok(())

@@ -155,11 +155,10 @@ impl Session {
 
     /// Blocks of a process that are in the ledger. Each was counted when it came, and is when it goes.
     fn blocks_of(&self, process: u16) -> u64 {
-        let sites = (0..).zip(&self.stacks);
+        let sites = (0u32..).zip(&self.stacks);
         sites
             .filter(|(_, known)| matches!(known, Some((owner, _)) if *owner == process))
-            .map(|(site, _)| self.totals.read(site))
-            .map(|totals| totals.allocated_count - totals.freed_count)
+            .map(|(site, _)| self.heap_totals(site).live_count)
             .sum()
     }
 
@@ -238,9 +237,7 @@ impl Session {
         let (mut sites, mut deep) = (Vec::new(), Vec::new());
         for (site, known) in (0u32..).zip(&mut self.stacks) {
             if let Some((_, stack)) = known.take_if(|(owner, _)| *owner == process) {
-                if self.first_sites.get(&stack.id) == Some(&site) {
-                    self.first_sites.remove(&stack.id);
-                }
+                forget_first(&mut self.first_sites, stack.id, site);
                 sites.push(site);
                 // What was finished here may have one frame less than what was stored.
                 if stack.frames.len() >= RECORD_FRAMES {
@@ -296,8 +293,8 @@ impl Session {
 
     fn forget_counts(&mut self, process: u16) {
         let place = usize::from(process);
-        let events = place * LOSS_REASONS + leaktrace_common::loss::Loss::EventLost as usize;
-        self.events_lost_seen -= self.losses.read(events).count.min(self.events_lost_seen);
+        let lost = self.events_lost_of(place);
+        self.events_lost_seen = self.events_lost_seen.saturating_sub(lost);
         for reason in place * LOSS_REASONS..(place + 1) * LOSS_REASONS {
             self.losses
                 .update(reason, |losses| *losses = LossTotals::default());
@@ -323,6 +320,7 @@ impl Session {
             self.code.remove(&process);
         }
         self.code_changed.remove(&process);
+        self.code_in_doubt.remove(&process);
         self.removals_seen.remove(&process);
         if let Some(inherited) = &mut self.inherited {
             inherited.forget(process);
@@ -344,5 +342,12 @@ impl Session {
             bridges.remove(&key).context("failed to forget a bridge")?;
         }
         Ok(())
+    }
+}
+
+/// A stack is not a site's any more: the next site that has it will be its first.
+pub(super) fn forget_first(first_sites: &mut foldhash::HashMap<u64, u32>, id: u64, site: u32) {
+    if first_sites.get(&id) == Some(&site) {
+        first_sites.remove(&id);
     }
 }

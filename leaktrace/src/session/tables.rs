@@ -26,6 +26,8 @@ pub(super) struct Tables {
 enum Placed {
     /// Its table is being made.
     Pending,
+    /// No process could be asked for its file so far.
+    Unreadable,
     /// It says nothing about its frames.
     Nothing,
     /// Its table is in place.
@@ -59,11 +61,17 @@ impl Tables {
 
     /// Notes that a table is being made; `false` when that was known.
     pub(super) fn expect(&mut self, id: FileId) -> bool {
-        if self.placed.contains_key(&id) {
-            return false;
+        let is_new = matches!(self.placed.get(&id), None | Some(Placed::Unreadable));
+        if is_new {
+            self.placed.insert(id, Placed::Pending);
         }
-        self.placed.insert(id, Placed::Pending);
-        true
+        is_new
+    }
+
+    /// Notes that a file cannot be read: code of it is like code that was made at run time, until a
+    /// table of it is there after all.
+    pub(super) fn expect_nothing(&mut self, id: FileId) {
+        self.placed.entry(id).or_insert(Placed::Unreadable);
     }
 
     /// Whether tables are being made.
@@ -89,7 +97,7 @@ impl Tables {
         match placed {
             // A file that nobody has asked for yet: code that was mapped a moment ago.
             None if mapping.file.is_some() => (0, TableRef::PENDING),
-            None | Some(Placed::Nothing) => (0, TableRef::NONE),
+            None | Some(Placed::Nothing | Placed::Unreadable) => (0, TableRef::NONE),
             Some(Placed::Pending) => (0, TableRef::PENDING),
             Some(Placed::Table(table)) => match table.segments.bias(mapping) {
                 Some(bias) => (bias.wrapping_add(table.start), table.reference),
@@ -129,8 +137,17 @@ impl Tables {
     ///
     /// # Errors
     ///
-    /// When there is no room: the object's table then stays missing.
+    /// When there is no room: the object then counts as one that says nothing about its frames.
     pub(super) fn place(&mut self, built: Built) -> Result<(), TableError> {
+        let id = built.id;
+        let placed = self.place_if_it_fits(built);
+        if placed.is_err() {
+            self.placed.insert(id, Placed::Nothing);
+        }
+        placed
+    }
+
+    fn place_if_it_fits(&mut self, built: Built) -> Result<(), TableError> {
         for (index, rule) in &built.rare {
             self.rare.update(*index as usize, |place| *place = *rule);
         }

@@ -2,6 +2,8 @@
 //! taken from their ring buffer, followed as soon as the tables are there, and put in the place of
 //! the stacks that were cut.
 
+mod outcome;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +11,16 @@ use std::time::{Duration, Instant};
 use aya::maps::{MapData, RingBuf};
 use leaktrace_common::limits::MAX_FRAMES;
 use leaktrace_common::mapping::TableRef;
-use leaktrace_common::stack::{StackEnd, hash_end, hash_frame, hash_start};
+use leaktrace_common::stack::StackEnd;
 use leaktrace_common::unwind::{RareRule, Registers, Row, Unfinished};
 
 use super::Session;
+use super::reuse::forget_first;
 use super::tables::Tables;
 use crate::snapshot::Stack;
 use crate::target::Mappings;
 use crate::unwind::{Code, SavedStack, finish};
+use outcome::{Finished, Outcome};
 
 /// A table that takes longer never comes: its object could not be read.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,7 +38,10 @@ pub(super) struct UnfinishedStacks {
     /// Tables or mappings have come since all that wait were tried.
     has_news: bool,
     tried: Instant,
-    finished: HashMap<u32, Finished>,
+    /// Sites of stacks that found no room here.
+    left_out: Vec<(u32, u32)>,
+    /// By site, until the stack is read that they belong to.
+    outcomes: HashMap<u32, Outcome>,
 }
 
 struct Waiting {
@@ -49,14 +56,6 @@ struct Waiting {
     stack: SavedStack,
 }
 
-/// What comes in the place of the last frame that the kernel side has stored.
-struct Finished {
-    /// Frames before that one.
-    kept: usize,
-    frames: Vec<u64>,
-    end: StackEnd,
-}
-
 impl UnfinishedStacks {
     pub(super) fn new(ring: RingBuf<MapData>) -> Self {
         Self {
@@ -64,7 +63,8 @@ impl UnfinishedStacks {
             waiting: Vec::new(),
             has_news: false,
             tried: Instant::now(),
-            finished: HashMap::new(),
+            left_out: Vec::new(),
+            outcomes: HashMap::new(),
         }
     }
 
@@ -86,8 +86,10 @@ impl UnfinishedStacks {
 
     fn drain(&mut self) {
         while let Some(item) = self.ring.next() {
-            if let Some(waiting) = decode(&item).filter(|_| self.waiting.len() < MAX_WAITING) {
-                self.waiting.push(waiting);
+            match decode(&item) {
+                Some(waiting) if self.waiting.len() < MAX_WAITING => self.waiting.push(waiting),
+                Some(waiting) => self.left_out.push((waiting.site, waiting.process)),
+                None => {}
             }
         }
     }
@@ -95,15 +97,18 @@ impl UnfinishedStacks {
     /// Gives up the stacks of a process that has ended, and what was finished of them.
     pub(super) fn forget(&mut self, process: u32) {
         self.waiting.retain(|waiting| waiting.process != process);
+        self.outcomes
+            .retain(|_, outcome| outcome.process != process);
     }
 
-    /// The whole stack in place of one that the kernel side has stored; the same when it was whole.
+    /// The stack of a site in place of the one that the kernel side has stored; the same when it was
+    /// whole, or waits.
     pub(super) fn complete(&mut self, site: usize, process: u16, stack: Stack) -> Stack {
-        let finished = u32::try_from(site)
+        let outcome = u32::try_from(site)
             .ok()
-            .and_then(|site| self.finished.remove(&site));
-        match finished {
-            Some(finished) => finished.append_to(process, stack),
+            .and_then(|site| self.outcomes.remove(&site));
+        match outcome {
+            Some(outcome) => outcome.apply(process, stack),
             None => stack,
         }
     }
@@ -114,22 +119,31 @@ impl Session {
     pub fn finish_stacks(&mut self) {
         for mut waiting in self.unfinished.take_what_is_due() {
             let finished = match self.follow(&mut waiting) {
-                Ok(finished) => finished,
+                Ok(finished) => Some(finished),
                 Err(NotNow::Later) if waiting.since.elapsed() < PATIENCE => {
                     self.unfinished.waiting.push(waiting);
                     continue;
                 }
-                // It stays as it was stored.
-                Err(_) => continue,
+                Err(_) => None,
             };
-            let place = self.stacks.get_mut(waiting.site as usize);
-            match place.and_then(Option::as_mut) {
-                Some((process, stack)) => {
-                    *stack = Arc::new(finished.append_to(*process, (**stack).clone()));
-                }
-                None => {
-                    self.unfinished.finished.insert(waiting.site, finished);
-                }
+            let process = waiting.process;
+            self.settle(waiting.site, Outcome { process, finished });
+        }
+        for (site, process) in std::mem::take(&mut self.unfinished.left_out) {
+            let finished = None;
+            self.settle(site, Outcome { process, finished });
+        }
+    }
+
+    fn settle(&mut self, site: u32, outcome: Outcome) {
+        let place = self.stacks.get_mut(site as usize);
+        match place.and_then(Option::as_mut) {
+            Some((process, stack)) => {
+                forget_first(&mut self.first_sites, stack.id, site);
+                *stack = Arc::new(outcome.apply(*process, (**stack).clone()));
+            }
+            None => {
+                self.unfinished.outcomes.insert(site, outcome);
             }
         }
     }
@@ -177,23 +191,6 @@ impl Waiting {
             frames: frames.split_off(kept),
             end,
         })
-    }
-}
-
-impl Finished {
-    fn append_to(self, process: u16, mut stack: Stack) -> Stack {
-        // There was no room for all frames before these.
-        if stack.frames.len() < self.kept {
-            return stack;
-        }
-        stack.frames.truncate(self.kept);
-        stack.frames.extend(self.frames);
-        stack.end = self.end;
-        // As the programs would have computed it.
-        let start = hash_start(u32::from(process), stack.source);
-        let hash = stack.frames.iter().fold(start, |h, f| hash_frame(h, *f));
-        stack.id = hash_end(hash_frame(hash, stack.end as u64));
-        stack
     }
 }
 
@@ -245,41 +242,4 @@ fn decode(bytes: &[u8]) -> Option<Waiting> {
             words: sent.stack.get(..words)?.to_vec(),
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use leaktrace_common::stack::Source;
-
-    use super::*;
-
-    fn stored(frames: &[u64], end: StackEnd) -> Stack {
-        Stack {
-            id: 1,
-            source: Source::Heap,
-            end,
-            frames: frames.to_vec(),
-        }
-    }
-
-    fn finished() -> Finished {
-        Finished {
-            kept: 2,
-            frames: vec![30, 40],
-            end: StackEnd::Complete,
-        }
-    }
-
-    #[test]
-    fn what_was_finished_comes_in_the_place_of_the_last_frame() {
-        let whole = finished().append_to(0, stored(&[10, 20, 30], StackEnd::NoMapping));
-        assert_eq!(whole.frames, [10, 20, 30, 40]);
-        assert_eq!(whole.end, StackEnd::Complete);
-    }
-
-    #[test]
-    fn a_stack_whose_frames_found_no_room_stays_cut() {
-        let cut = stored(&[10], StackEnd::TooDeep);
-        assert_eq!(finished().append_to(0, cut.clone()), cut);
-    }
 }

@@ -2,6 +2,7 @@
 //! and go by the address that they were attached at, as far as they are still there.
 
 use leaktrace_common::event::Event;
+use leaktrace_common::limits::PAGE_BYTES;
 
 use super::{Maker, MappedLedger, Piece, Taken};
 
@@ -19,12 +20,15 @@ impl MappedLedger {
         self.lengths_unknown
     }
 
-    /// Without a length, it was gone again before somebody could ask.
+    /// Without a length, it was gone again before somebody could ask: of what it has covered (SHM_REMAP),
+    /// the first page is known, and the mappings tell of the rest ([`MappedLedger::keep_only`]).
     pub(super) fn attach(&mut self, event: &Event, length_bytes: u64) {
         if length_bytes == 0 {
             self.lengths_unknown += 1;
+            self.cut(event.address, PAGE_BYTES);
             return;
         }
+        self.longest_segment_bytes = self.longest_segment_bytes.max(length_bytes);
         let maker = Maker {
             site: event.site,
             reserved: false,
@@ -40,9 +44,11 @@ impl MappedLedger {
     pub(super) fn detach(&mut self, event: &Event) {
         let address = event.address;
         let of_piece = |piece: &Piece| self.origins.get(&piece.mapping)?.maker.attached;
+        // What is left of it may begin anywhere in it.
+        let farthest = address.saturating_add(self.longest_segment_bytes);
         let mut here = self
             .pieces
-            .range(address..)
+            .range(address..farthest)
             .filter_map(|(_, piece)| of_piece(piece));
         let segment = here.find(|segment| segment.start == address);
         let mut left = Vec::new();
