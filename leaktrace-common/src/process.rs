@@ -61,6 +61,8 @@ pub struct ProcessState {
     pub executed_by_other_thread: u32,
     /// Time of that exec, CLOCK_MONOTONIC; 0 for what was not executed under trace.
     pub executed_at_ns: u64,
+    /// Time when the process exited, CLOCK_MONOTONIC; 0 while it runs.
+    pub ended_at_ns: u64,
     /// Number of the entry among all that the session has made, from 1 on: places of the table are
     /// used again, numbers are not.
     pub serial: u32,
@@ -125,5 +127,5 @@ pub struct Control {
     pub free_sites: Reuse,
 }
 
-const _: () = assert!(size_of::<ProcessState>() == 136);
+const _: () = assert!(size_of::<ProcessState>() == 144);
 const _: () = assert!(size_of::<Control>() == 80);

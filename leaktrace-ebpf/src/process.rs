@@ -290,6 +290,7 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     // SAFETY: the pointer is a live map value.
     unsafe {
         core::ptr::write_volatile(&raw mut (*state).exit_code, exit_code);
+        core::ptr::write_volatile(&raw mut (*state).ended_at_ns, bpf_ktime_get_ns());
         core::ptr::write_volatile(&raw mut (*state).exited, 1);
     }
     // The id can be another process's from now on. Ignored: it was found above.

@@ -1,8 +1,11 @@
 //! The end of a session: whoever ends it, there is one final report with names, and a line that
 //! says why.
 
+use std::time::Instant;
+
 use leaktrace_tests::{
-    MemoryGroup, Program, Session, Target, Tracer, assert_refused, assert_sites_are_true, run,
+    MemoryGroup, PATIENCE, Program, Session, Target, Tracer, assert_refused, assert_sites_are_true,
+    leaktrace, run, scratch,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -183,4 +186,44 @@ fn an_out_of_memory_kill_is_told_from_other_kills_and_the_report_names_the_site(
         seen == said || seen == said + 1,
         "{seen} blocks, {said} said"
     );
+}
+
+#[test]
+fn a_session_that_fails_reports_what_it_had_counted_first() {
+    let directory = scratch();
+    let fails_when = directory.path().join("now");
+    let library = Program::c("fails_later.c").with(&["-shared", "-fPIC"]);
+    let mut target = Target::start(&Program::c("ends.c"), &["return"]);
+    let mut command = leaktrace();
+    // With an age the ledger is listed at each reading.
+    command
+        .args(["--format", "json", "--top", "0", "--older", "1ms"])
+        .args(["--interval", "200ms", "--pid", &target.pid().to_string()])
+        .env("LD_PRELOAD", library.path())
+        .env("FAILS_WHEN", &fails_when);
+    let mut tracer = Tracer::start(&mut command);
+    let truth = target.work();
+    let begun = Instant::now();
+    while tracer
+        .next_report()
+        .held_by("heap", "leak_before_end")
+        .count
+        < 30
+    {
+        assert!(begun.elapsed() < PATIENCE, "the blocks are in no report");
+    }
+    assert!(std::fs::write(&fails_when, "").is_ok());
+    let session = tracer.wait();
+    assert_eq!(session.status.code(), Some(1), "{}", session.errors);
+    let Some(last) = session.reports.last() else {
+        panic!("no report: {}", session.errors);
+    };
+    assert!(last.is_final(), "{}", last.0);
+    assert_sites_are_true(last, &truth);
+    let notices = last.0["notices"].to_string();
+    assert!(notices.contains("ended by a failure"), "{notices}");
+    assert!(notices.contains("of the reading before"), "{notices}");
+    let said = session.errors.lines().last().unwrap_or_default();
+    assert!(said.starts_with("leaktrace: "), "{}", session.errors);
+    target.end();
 }

@@ -65,17 +65,17 @@ fn assert_explained(report: &Report) {
     assert!(ratio(report) >= 0.95, "{}", report.0["process"]);
 }
 
-/// Whether the program is there; says so when it is not.
-fn is_there(program: &str) -> bool {
+/// Fails when the program is not there: what is not tried is not tested.
+#[track_caller]
+fn needs(program: &str) {
     let there = Command::new("sh")
         .args(["-c", "command -v \"$0\"", program])
         .stdout(Stdio::null())
         .status();
-    let there = there.is_ok_and(|status| status.success());
-    if !there {
-        eprintln!("skipped: {program} is not installed");
-    }
-    there
+    assert!(
+        there.is_ok_and(|status| status.success()),
+        "{program} is not installed; cargo xtask setup installs it"
+    );
 }
 
 /// A program that reads its own language from standard input and says `done` when it is told to.
@@ -163,9 +163,7 @@ fn hashes_of_perl_are_explained() {
 
 #[test]
 fn buffers_of_node_are_explained() {
-    if !is_there("node") {
-        return;
-    }
+    needs("node");
     let script = "require('readline').createInterface({input: process.stdin})\
                   .on('line', l => eval(l))";
     let mut node = interpreter(
@@ -184,9 +182,7 @@ fn buffers_of_node_are_explained() {
 
 #[test]
 fn objects_of_node_are_in_a_heap_that_has_its_own_tool() {
-    if !is_there("node") {
-        return;
-    }
+    needs("node");
     let script = "require('readline').createInterface({input: process.stdin})\
                   .on('line', l => eval(l))";
     let mut node = interpreter(
@@ -222,10 +218,8 @@ public class Grows {
     }
 }"#;
 
-fn java(work: &str) -> Option<Report> {
-    if !is_there("java") || !is_there("javac") {
-        return None;
-    }
+fn java(work: &str) -> Report {
+    needs("javac");
     let directory = scratch();
     let source = directory.path().join("Grows.java");
     let written = std::fs::write(&source, JAVA);
@@ -239,25 +233,22 @@ fn java(work: &str) -> Option<Report> {
     let mut java = interpreter(&mut command, "nothing");
     // What the machine compiles and loads on its way is there before the work that counts.
     let pid = java.pid();
-    Some(explained(&format!("java, {work}"), pid, || {
+    explained(&format!("java, {work}"), pid, || {
         java.answer(work);
-    }))
+    })
 }
 
 #[test]
 fn direct_buffers_of_java_are_explained() {
-    if let Some(report) = java("direct") {
-        assert_explained(&report);
-    }
+    assert_explained(&java("direct"));
 }
 
 #[test]
 fn objects_of_java_are_in_a_heap_that_has_its_own_tool() {
-    if let Some(report) = java("objects") {
-        assert_eq!(report.0["process"]["runtime"], "jvm");
-        let tool = report.0["process"]["next_tool"].to_string();
-        assert!(tool.contains("jcmd"), "{tool}");
-    }
+    let report = java("objects");
+    assert_eq!(report.0["process"]["runtime"], "jvm");
+    let tool = report.0["process"]["next_tool"].to_string();
+    assert!(tool.contains("jcmd"), "{tool}");
 }
 
 /// A server of a cluster of its own, as the user of the package.
@@ -313,9 +304,10 @@ impl Postgres {
 
 #[test]
 fn prepared_statements_of_postgres_are_explained() {
-    if !Path::new("/usr/lib/postgresql").exists() {
-        return eprintln!("skipped: postgresql is not installed");
-    }
+    assert!(
+        Path::new("/usr/lib/postgresql").exists(),
+        "postgresql is not installed; cargo xtask setup installs it"
+    );
     let postgres = Postgres::start();
     let mut command = postgres_program("psql");
     command
@@ -342,9 +334,7 @@ fn prepared_statements_of_postgres_are_explained() {
 #[test]
 fn connections_of_nginx_are_explained() {
     const CONNECTIONS: usize = 6000;
-    if !is_there("nginx") {
-        return;
-    }
+    needs("nginx");
     let directory = scratch();
     let socket = directory.path().join("socket");
     let configuration = format!(

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use leaktrace_tests::{Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace};
+use rustix::process::Signal;
 
 const PARENT: Held = held(10, 100);
 /// What a parent of children holds in the end, before and after them.
@@ -252,6 +253,39 @@ fn what_a_program_with_another_allocator_did_first_is_said_to_be_unseen() {
 #[test]
 fn a_program_that_another_thread_has_executed_is_counted_late_and_that_is_said() {
     assert_gap_is_said(&["exec-by-thread"], &[]);
+}
+
+/// The whole life of the last program, which has ended when leaktrace looks: no longer than all of it took,
+/// though leaktrace comes a second later.
+#[test]
+fn what_a_program_did_that_ended_before_it_was_looked_at_is_said_to_be_unseen() {
+    let other = Program::c("lineage.c").with(&["-static"]);
+    let other = other.path().display().to_string();
+    for options in [&[][..], &["--follow-forks"]] {
+        let mut target = Target::start(&program(), &["exec-brief", &other]);
+        let tracer = Tracer::attach(target.pid(), options);
+        tracer.signal(Signal::STOP);
+        let begun = Instant::now();
+        target.say("go");
+        assert_eq!(target.end().1.code(), Some(6));
+        let took = begun.elapsed();
+        std::thread::sleep(Duration::from_secs(1));
+        tracer.signal(Signal::CONT);
+        let session = tracer.wait();
+        let report = session.final_report();
+        assert_eq!(report.0["epoch"], 2, "{}", report.0);
+        let unseen = report.0["unseen_s"].as_f64();
+        assert!(
+            unseen.is_some_and(|s| 0.0 < s && s <= took.as_secs_f64()),
+            "{unseen:?} of {took:?}: {}",
+            report.0
+        );
+        let notices = report.0["notices"].to_string();
+        assert!(notices.contains("was not seen"), "{notices}");
+        assert!(!notices.contains("no allocation functions"), "{notices}");
+        assert_eq!(session.end["exit_code"], 6, "{}", session.end);
+        assert_eq!(last_of(&session, "parent_holds").1, PARENT);
+    }
 }
 
 fn leaktrace_runs(arguments: &[&str], command: &[&str]) -> Session {

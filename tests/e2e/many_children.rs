@@ -5,17 +5,21 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use leaktrace_tests::{PATIENCE, Program, Report, Session, Target, Tracer};
+use serde_json::Value;
 
 /// The traced program serves rounds of this many children with this many blocks each. A round begins
 /// when all of the one before have had their final reports: what is tested is not how fast they are.
-fn serve(blocks: u32, rounds: u32, children: u32, options: &[&str]) -> (Target, Session) {
-    let arguments = [blocks.to_string(), children.to_string()];
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+fn serve(blocks: u32, count: u32, children: u32, options: &[&str]) -> (Target, Session) {
+    let (blocks, size) = (blocks.to_string(), children.to_string());
+    rounds([&blocks, &size], count, children, options)
+}
+
+fn rounds(arguments: [&str; 2], count: u32, children: u32, options: &[&str]) -> (Target, Session) {
     let mut target = Target::start(&Program::c("many_children.c"), &arguments);
     let mut all = vec!["--follow-forks"];
     all.extend(options);
     let mut tracer = Tracer::attach(target.pid(), &all);
-    for _ in 0..rounds {
+    for _ in 0..count {
         target.work();
         let (mut ended, begun) = (0, Instant::now());
         while ended < children {
@@ -91,12 +95,51 @@ fn what_ended_children_held_makes_room_in_the_ledger_and_among_the_stacks() {
     assert_children_are_true(&target, &session, 400);
 }
 
-/// What a shell does with short commands: 1,200 children in a row, two programs each, that nobody waits
-/// with. Leaktrace has to make room as fast as they come; where a machine is too slow for that, every child
-/// that has no report is said to be lost, and so is every program that is missing in the report of one.
+/// Children that run a program each, as a shell's do, and end as soon as it has allocated.
+#[test]
+fn a_shell_may_run_more_short_programs_than_the_table_has_room_for() {
+    let (target, session) = rounds(["spawn", "50"], 24, 50, &[]);
+    let reports = finals(&session);
+    let children: Vec<_> = target.truth().lines("child").collect();
+    assert_eq!(children.len(), 1200);
+    for child in children {
+        let report = child["pid"].as_u64().and_then(|pid| reports.get(&pid));
+        let Some(report) = report else {
+            panic!("no final report of {child}: {}", session.errors);
+        };
+        assert_eq!(report.loss("process_table_full"), 0, "{}", report.0);
+        assert_spawned(report, child);
+    }
+    let parent = &reports[&u64::from(target.pid())];
+    assert_eq!(parent.losses(), [], "{}", parent.0);
+}
+
+/// The program of a child was counted from its first allocation to its end.
+#[track_caller]
+fn assert_spawned(report: &Report, child: &Value) {
+    assert_eq!(child["status"], 0, "{child}");
+    let whole = (report.total("live_bytes"), report.total("live_count"));
+    let told = (child["bytes"].as_u64(), child["count"].as_u64());
+    assert_eq!(report.0["epoch"], 2, "{}", report.0);
+    assert_eq!((Some(whole.0), Some(whole.1)), told, "{}", report.0);
+    // Nobody could look at where its code lies.
+    let losses = report.losses();
+    assert!(
+        losses.iter().all(|(why, _)| *why == "stack_truncated"),
+        "{losses:?}"
+    );
+    let notices = report.0["notices"].to_string();
+    for wrong in ["no allocation functions", "was not seen"] {
+        assert!(!notices.contains(wrong), "{}", report.0);
+    }
+}
+
+/// The same without a pause: leaktrace has to make room as fast as they come. Where a machine is too slow
+/// for that, every child that has no report is said to be lost, and so is every program that is missing in
+/// the report of one.
 #[test]
 fn of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost() {
-    const CHILDREN: usize = 1200;
+    const CHILDREN: u64 = 1200;
     let count = CHILDREN.to_string();
     let mut target = Target::start(&Program::c("many_children.c"), &["spawn", &count]);
     let tracer = Tracer::attach(target.pid(), &["--follow-forks", "--interval", "1h"]);
@@ -105,41 +148,28 @@ fn of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost() {
     let session = tracer.wait();
     let reports = finals(&session);
     let parent = reports[&u64::from(target.pid())];
-    let mut unreported = 0;
-    let children: Vec<_> = truth.lines("child").collect();
-    assert_eq!(children.len(), CHILDREN);
-    for child in children {
-        assert_eq!(child["status"], 0, "{child}");
-        let Some(report) = child["pid"].as_u64().and_then(|pid| reports.get(&pid)) else {
-            unreported += 1;
-            continue;
-        };
-        let told = |name: &str| child[name].as_u64();
-        let seen = |name: &str| Some(report.total(name));
-        let whole = (seen("live_bytes"), seen("live_count"));
-        match report.loss("process_table_full") {
-            0 => {
-                assert_eq!(report.0["epoch"], 2, "{}", report.0);
-                assert_eq!(whole, (told("bytes"), told("count")), "{}", report.0);
+    let (mut counted, mut without_program, mut unreported) = (0, 0, 0);
+    for child in truth.lines("child") {
+        match child["pid"].as_u64().and_then(|pid| reports.get(&pid)) {
+            None => unreported += 1,
+            Some(report) if report.loss("process_table_full") == 0 => {
+                assert_spawned(report, child);
+                counted += 1;
             }
             // There was no place for its program: what is reported is the child before it.
-            _ => assert_eq!(whole, (Some(0), Some(0)), "{}", report.0),
+            Some(report) => {
+                let whole = (report.total("live_bytes"), report.total("live_count"));
+                assert_eq!(whole, (0, 0), "{}", report.0);
+                without_program += 1;
+            }
         }
-        // Nobody could look at where its code lies.
-        let losses = report.losses();
-        let others = losses.iter().map(|(why, _)| *why);
-        let allowed = ["stack_truncated", "process_table_full"];
-        assert!(
-            others.into_iter().all(|why| allowed.contains(&why)),
-            "{losses:?}"
-        );
     }
-    assert_eq!(
-        parent.loss("process_table_full"),
-        unreported,
-        "{}",
-        parent.0
-    );
+    eprintln!("{counted} counted, {without_program} without their program, {unreported} lost");
+    assert_eq!(counted + without_program + unreported, CHILDREN);
+    let lost = parent.loss("process_table_full");
+    assert_eq!(lost, unreported, "{}", parent.0);
+    // On a machine with two busy cores none was lost; without making room on the way, three quarters were.
+    assert!(counted >= CHILDREN / 2, "{}", parent.0);
 }
 
 #[test]
@@ -173,50 +203,51 @@ fn a_stranger_that_gets_the_id_of_a_child_that_has_ended_is_not_taken_for_it() {
     assert_eq!(of_child.count(), 2, "fork and exit: {:?}", session.targets);
 }
 
-/// Four hundred programs in a row, none of which waits. Without inherited probes the last one may be
+/// Four hundred programs in a row, fifty at a time without a pause. Without inherited probes those may be
 /// counted late, which is said then.
 #[test]
 fn a_process_may_run_more_programs_than_the_table_has_room_for() {
+    const PROGRAMS: u64 = 400;
     for options in [&[][..], &["--follow-forks"]] {
-        let mut target = Target::start(&Program::c("many_children.c"), &["exec", "400"]);
+        let count = PROGRAMS.to_string();
+        let mut target = Target::start(&Program::c("many_children.c"), &["exec", &count]);
         let mut all = vec!["--max-live", "4096", "--interval", "200ms"];
         all.extend(options);
         let mut tracer = Tracer::attach(target.pid(), &all);
-        target.work();
-        let is_exact = |report: &Report| {
-            let seen = report.held_by("heap", "epoch_holds");
-            (seen.count, seen.bytes) == (7, 7 * 1000)
-        };
-        let is_late =
-            |report: &Report| options.is_empty() && report.0["unseen_s"].as_f64().is_some();
-        // On a busy machine the programs may come faster than leaktrace makes room, and then it says
-        // that what is not counted is not; but more of them than the table has places came before.
-        let ran_ahead = |report: &Report| {
-            let is_said = report.loss("process_table_full") > 0;
-            assert!(
-                !is_said || report.0["epoch"].as_u64() > Some(256),
-                "{}",
-                report.0
-            );
-            is_said
-        };
-        let begun = Instant::now();
-        loop {
-            let report = tracer.next_report();
-            let reached = report.0["epoch"] == 401 && (is_exact(&report) || is_late(&report));
-            if reached || ran_ahead(&report) {
-                break;
+        for round in 0..=PROGRAMS / 50 {
+            target.work();
+            let begun = Instant::now();
+            let last = round * 50 + 1;
+            let reached = |report: &Report| match last {
+                1 => report.0["epoch"].is_null(),
+                _ => report.0["epoch"] == last && is_counted_or_said(report, options, last),
+            };
+            while !reached(&tracer.next_report()) {
+                assert!(begun.elapsed() < PATIENCE, "program {last} is in no report");
             }
-            assert!(begun.elapsed() < PATIENCE, "{}", report.0);
         }
         target.end();
         let session = tracer.wait();
-        let report = session.final_report();
-        if ran_ahead(report) {
-            continue;
+        assert_eq!(session.final_report().0["epoch"], PROGRAMS + 1);
+        let mut by_epoch: HashMap<u64, &Report> = HashMap::new();
+        for report in &session.reports {
+            by_epoch.insert(report.0["epoch"].as_u64().unwrap_or(1), report);
         }
-        assert_eq!(report.0["epoch"], 401);
-        assert!(is_exact(report) || is_late(report), "{}", report.0);
-        assert_eq!(report.loss("live_map_full"), 0, "{}", report.0);
+        for epoch in 1..=PROGRAMS + 1 {
+            let Some(report) = by_epoch.get(&epoch) else {
+                panic!("no report of program {epoch}");
+            };
+            assert!(is_counted_or_said(report, options, epoch), "{}", report.0);
+            for loss in ["process_table_full", "live_map_full"] {
+                assert_eq!(report.loss(loss), 0, "{}", report.0);
+            }
+        }
     }
+}
+
+/// Whether all that this one of 401 programs has allocated is there, or else that it was counted late.
+fn is_counted_or_said(report: &Report, options: &[&str], epoch: u64) -> bool {
+    let whole = (report.total("live_count"), report.total("live_bytes"));
+    let is_exact = whole == (7, 7 * (1000 + 401 - epoch));
+    is_exact || options.is_empty() && report.0["unseen_s"].as_f64().is_some()
 }

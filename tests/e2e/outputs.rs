@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use leaktrace_tests::{
-    PATIENCE, Program, Spawned, Target, Truth, leaktrace, read, scratch, trace, trace_with,
+    PATIENCE, Program, Spawned, Target, Truth, leaktrace, read, run_to_end, scratch, trace,
+    trace_with,
 };
 use rustix::process::Signal;
 
@@ -194,4 +195,52 @@ fn blocks_that_are_too_young_are_not_listed() {
         &["--older", "1h"],
     );
     assert_eq!(traced.report.sites("heap").count(), 0);
+}
+
+/// What a terminal gets of a session with a leak in it, or a pipe.
+fn said(terminal: bool, no_color: Option<&str>) -> String {
+    let mut tracer = leaktrace();
+    tracer.args(["-q", "--interval", "1s", "--"]);
+    tracer.arg(Program::c("ends_after.c").path());
+    tracer.args(["leaks", "14", "0"]);
+    let mut command = match terminal {
+        false => tracer,
+        true => {
+            let words = [tracer.get_program()].into_iter().chain(tracer.get_args());
+            let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+            let mut command = std::process::Command::new("script");
+            command.args(["--quiet", "--return", "--command"]);
+            command.arg(words.join(" ")).arg("/dev/null");
+            command
+        }
+    };
+    match no_color {
+        Some(value) => command.env("NO_COLOR", value),
+        None => command.env_remove("NO_COLOR"),
+    };
+    let finished = run_to_end(&mut command);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.output.contains("leaking"), "{finished:?}");
+    finished.output
+}
+
+#[test]
+fn verdicts_are_coloured_on_a_terminal_unless_no_color_says_otherwise() {
+    Program::c("ends_after.c").path();
+    let cases = [
+        (true, None, true),
+        // As no-color.org has it, an empty value says nothing.
+        (true, Some(""), true),
+        (true, Some("1"), false),
+        (false, None, false),
+    ];
+    let runs =
+        cases.map(|(terminal, no_color, _)| std::thread::spawn(move || said(terminal, no_color)));
+    for ((terminal, no_color, coloured), run) in cases.into_iter().zip(runs) {
+        let Ok(text) = run.join() else {
+            panic!("a session failed");
+        };
+        let escapes = text.contains('\x1b');
+        assert_eq!(escapes, coloured, "{terminal} {no_color:?}: {text}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use leaktrace_tests::{Program, Report, Target, Tracer, Truth, scratch};
+use leaktrace_tests::{Program, Report, Target, Tracer, Truth, path_text, run_tool, scratch};
 
 fn traced(how: &str) -> (Report, Truth) {
     let mut target = Target::start(&Program::c("jit.c"), &[how]);
@@ -155,4 +155,67 @@ fn how_node_gets_names_is_said_once_where_it_writes_none() {
     let report = traced_node(&["--always-sparkplug"]);
     let notices = report.0["notices"].to_string();
     assert_eq!(notices.matches("--perf-basic-prof").count(), 1, "{notices}");
+}
+
+/// A method that allocates through malloc.
+const JAVA: &str = r#"
+import java.io.*; import java.util.*; import java.util.zip.Deflater;
+public class Keeps {
+    static List<Object> kept = new ArrayList<>();
+    static void keepsDeflaters() { kept.add(new Deflater()); }
+    public static void main(String[] arguments) throws IOException {
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
+        System.out.println("ready " + ProcessHandle.current().pid());
+        while (lines.readLine() != null) {
+            for (int i = 0; i < 100; i++) keepsDeflaters();
+            System.out.println("done");
+        }
+    }
+}"#;
+
+fn traced_java(writes_map: bool) -> Report {
+    let directory = scratch();
+    let source = directory.path().join("Keeps.java");
+    assert!(std::fs::write(&source, JAVA).is_ok());
+    run_tool("javac", &[path_text(&source)]);
+    let mut command = Command::new("java");
+    // Compiled at its first call, and nothing else, so that little time goes into that.
+    command
+        .args(["-Xcomp", "-XX:CompileCommand=quiet"])
+        .arg("-XX:CompileCommand=compileonly,Keeps::keepsDeflaters")
+        .args(["-XX:+PreserveFramePointer", "-cp"])
+        .arg(directory.path())
+        .arg("Keeps");
+    let mut target = Target::start_command(&mut command);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    target.work();
+    let pid = target.pid().to_string();
+    if writes_map {
+        run_tool("jcmd", &[&pid, "Compiler.perfmap"]);
+    }
+    let session = tracer.stop();
+    target.end();
+    // Absent when nobody has asked for it.
+    let _ = std::fs::remove_file(format!("/tmp/perf-{pid}.map"));
+    session.final_report().clone()
+}
+
+#[test]
+fn methods_of_java_have_names_where_jcmd_has_the_machine_write_a_perf_map() {
+    let report = traced_java(true);
+    assert!(
+        has_function(&report, "Keeps.keepsDeflaters"),
+        "{}",
+        report.0
+    );
+    let notices = report.0["notices"].to_string();
+    assert!(!notices.contains("Compiler.perfmap"), "{notices}");
+}
+
+#[test]
+fn how_java_gets_names_is_said_once_where_it_writes_no_map() {
+    let report = traced_java(false);
+    assert!(!has_function(&report, "keepsDeflaters"), "{}", report.0);
+    let notices = report.0["notices"].to_string();
+    assert_eq!(notices.matches("Compiler.perfmap").count(), 1, "{notices}");
 }

@@ -208,6 +208,10 @@ int main(int count, char **arguments)
         wait_line();
         return 4;
     }
+    if (strcmp(what, "brief") == 0) {
+        next_program_holds();
+        return 6;
+    }
     if (strcmp(what, "left-behind") == 0) {
         left_behind_holds();
         wait_line();
@@ -236,6 +240,8 @@ int main(int count, char **arguments)
         execl(arguments[0], arguments[0], "next", (char *)NULL);
     if (strcmp(what, "exec-other") == 0)
         execl(arguments[2], arguments[2], "next", (char *)NULL);
+    if (strcmp(what, "exec-brief") == 0)
+        execl(arguments[2], arguments[2], "brief", (char *)NULL);
     if (strcmp(what, "exec-past-vfork") == 0 || strcmp(what, "exec-past-clone") == 0)
         exec_past(strcmp(what, "exec-past-clone") == 0);
     if (strcmp(what, "exec-by-thread") == 0)

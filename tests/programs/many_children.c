@@ -1,8 +1,8 @@
 /* A server that forks a child for each request, one after the other, so many for each line that it reads:
  * more of them in the end than a tracer has room for at a time. Children hold blocks and a mapping, each
  * in ways of its own, from their first instruction on; the parent tells what. With "exec COUNT" the process
- * runs itself again and again instead; with "spawn COUNT" it has children in a row, as a shell has, that each
- * run a program which ends at once. */
+ * runs itself again and again instead, and waits for a line after each fifty; with "spawn COUNT" it has
+ * children in a row, as a shell has, that each run a program which ends at once. */
 #include "protocol.h"
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -83,6 +83,8 @@ static void run_again(const char *self, int left)
     epoch_holds(left);
     if (left == 0)
         return;
+    if (left % 50 == 0)
+        finish();
     snprintf(text, sizeof text, "%d", left - 1);
     execl(self, self, "epoch", text, (char *)NULL);
     _exit(98);
@@ -95,9 +97,9 @@ NOINLINE static void holds_briefly(int number)
         keep(malloc((size_t)(1000 + number)));
 }
 
-static void spawn(const char *self, int children)
+static void spawn(const char *self, int first, int behind)
 {
-    for (int number = 0; number < children; number++) {
+    for (int number = first; number < behind; number++) {
         char text[16];
         snprintf(text, sizeof text, "%d", number);
         pid_t child = fork();
@@ -125,17 +127,16 @@ int main(int count, char **arguments)
         _exit(0);
     }
     begin();
-    if (strcmp(arguments[1], "spawn") == 0) {
-        spawn(arguments[0], number);
-        finish();
-        return 0;
-    }
     if (strcmp(arguments[1], "exec") == 0)
         run_again(arguments[0], number);
+    int spawns = strcmp(arguments[1], "spawn") == 0;
     blocks = atoi(arguments[1]);
     int served = 0;
     do {
-        serve(served, served + number);
+        if (spawns)
+            spawn(arguments[0], served, served + number);
+        else
+            serve(served, served + number);
         served += number;
         say("done\n");
     } while (wait_line());

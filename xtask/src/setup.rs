@@ -1,5 +1,6 @@
 //! Installs what is missing: test programs' compilers, and the BPF toolchain. Leaves alone what is
-//! there, and touches nothing outside the target folder but the distribution's packages.
+//! there, and touches nothing outside the target folder but the distribution's packages, and of one of
+//! these a setting.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +19,7 @@ use crate::{
 
 /// What the end-to-end tests compile their traced programs with, and real programs that they
 /// trace: program, Debian package.
-const TEST_TOOLS: [(&str, &str); 14] = [
+const TEST_TOOLS: [(&str, &str); 15] = [
     ("gcc", "gcc"),
     ("g++", "g++"),
     ("musl-gcc", "musl-tools"),
@@ -33,6 +34,7 @@ const TEST_TOOLS: [(&str, &str); 14] = [
     ("sqlite3", "sqlite3"),
     ("redis-server", "redis-server"),
     ("redis-benchmark", "redis-tools"),
+    ("nginx", "nginx-light"),
 ];
 
 /// Allocators and libraries that traced programs are linked with or preloaded with: a file of the
@@ -62,6 +64,7 @@ pub(crate) fn tests() -> Result<()> {
             install(&[package])?;
         }
     }
+    database()?;
     for (library, package) in TEST_LIBRARIES {
         if Path::new(LIBRARY_FOLDER).join(library).exists() {
             say(&format!("setup: {library} is there"));
@@ -70,6 +73,26 @@ pub(crate) fn tests() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A database server of which the tests make clusters of their own: one for the machine is not made, and
+/// so none is started.
+fn database() -> Result<()> {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut versions = versions.flatten();
+    if versions.any(|version| version.path().join("bin/initdb").exists()) {
+        say("setup: postgresql is there");
+        return Ok(());
+    }
+    // The package that reads it comes first: with a file of that name there, it would ask what to do.
+    install(&["postgresql-common"])?;
+    let mut command = as_root(OsStr::new("sed"))?;
+    command.args([
+        "-i",
+        r"s/^#\?\s*create_main_cluster.*/create_main_cluster = false/",
+    ]);
+    output(command.arg("/etc/postgresql-common/createcluster.conf"))?;
+    install(&["postgresql"])
 }
 
 /// What the BPF build needs.

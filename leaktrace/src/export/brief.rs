@@ -21,7 +21,7 @@ const SMALL_SHARE: f64 = 0.01;
 /// So many sites are listed where none matters.
 const FEWEST_LISTED: usize = 3;
 
-/// A child that holds less is said in a line, if nothing in it grows.
+/// A child that holds less is said in a line, if nothing in it grows and it has not grown by as much.
 const LITTLE_BYTES: u64 = 1 << 20;
 
 /// Frames of a stack that says where memory is, not where it is lost.
@@ -48,6 +48,10 @@ pub(super) fn is_quiet_child(report: &Report, detail: Detail) -> bool {
     detail != Detail::Whole
         && report.parent_pid.is_some()
         && live_bytes(report) < LITTLE_BYTES
+        && grown_bytes(report) < LITTLE_BYTES.cast_signed()
+        && report.process.next_tool.is_none()
+        && report.time_left.time_left_s.is_none()
+        && report.alerts.is_empty()
         && !report.sites.iter().any(grows)
         && report.pairs.is_empty()
         && report.churn.is_empty()
@@ -66,6 +70,16 @@ fn live_bytes(report: &Report) -> u64 {
         mapped.live_bytes.saturating_sub(mapped.reserved_bytes)
     });
     report.totals.live_bytes + mapped_bytes
+}
+
+/// What the process has grown by, whoever asked for it; pages of its files are not counted where they are
+/// known apart.
+fn grown_bytes(report: &Report) -> i64 {
+    let process = &report.process;
+    match &process.growth_by_kind {
+        Some(kinds) => kinds.anonymous_bytes + kinds.shared_bytes + kinds.swapped_bytes,
+        None => process.rss_growth_bytes.unwrap_or(0),
+    }
 }
 
 /// Whether it is known not to grow.

@@ -4,7 +4,7 @@ use super::*;
 use crate::export::columns::{MAX_COLUMNS, width};
 use crate::export::samples;
 use crate::export::sanitize::is_unsafe;
-use crate::report::{Frame, Site};
+use crate::report::{Frame, KindsLine, Site};
 
 fn plain_text(of: &Report) -> String {
     report(of, Style::default())
@@ -201,6 +201,38 @@ fn a_child_that_leaks_or_holds_much_is_reported_in_full() {
         assert!(text.contains("\n  heap  "), "{text}");
     }
     assert!(!detailed(&quiet, Detail::Chosen).contains("\n  heap  "));
+}
+
+#[test]
+fn a_child_that_grows_by_what_is_not_tracked_is_reported_in_full() {
+    let child = |change: &dyn Fn(&mut Report)| {
+        let mut child = samples::empty();
+        child.parent_pid = Some(77);
+        child.process.growth_by_kind = Some(KindsLine {
+            file_bytes: 30 << 20,
+            ..KindsLine::default()
+        });
+        change(&mut child);
+        plain_text(&child)
+    };
+    let is_in_full = |text: String| text.contains("\n  heap  ");
+    assert!(!is_in_full(child(&|_| {})), "pages of files are its code");
+    let kinds = |change: fn(&mut KindsLine)| {
+        child(&|child| child.process.growth_by_kind.iter_mut().for_each(change))
+    };
+    assert!(is_in_full(kinds(|kinds| kinds.anonymous_bytes = 3 << 30)));
+    assert!(is_in_full(kinds(|kinds| kinds.shared_bytes = 3 << 30)));
+    assert!(is_in_full(kinds(|kinds| kinds.swapped_bytes = 3 << 30)));
+    assert!(is_in_full(child(&|child| {
+        child.process.growth_by_kind = None;
+        child.process.rss_growth_bytes = Some(3 << 30);
+    })));
+    assert!(is_in_full(child(&|child| {
+        child.process.next_tool = Some("pmap".to_owned());
+    })));
+    assert!(is_in_full(child(&|child| {
+        child.time_left.time_left_s = Some([20.0, 30.0]);
+    })));
 }
 
 #[test]

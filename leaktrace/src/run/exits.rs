@@ -7,23 +7,31 @@ use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::unix::AsyncFd;
 
-/// The processes whose end is waited for, by pid.
+/// A process of the session from its beginning to its end. Its pid can be another one's by the time that
+/// its end is dealt with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Life(u64);
+
+/// The processes whose end is waited for.
 #[derive(Default)]
 pub(super) struct Exits {
-    waiting: Vec<(u32, AsyncFd<OwnedFd>)>,
+    waiting: Vec<(Life, AsyncFd<OwnedFd>)>,
+    lives: u64,
 }
 
 impl Exits {
-    /// Waits for this process too.
+    /// Waits for this process too, if it can be waited for; each is to be added once.
     ///
     /// # Errors
     ///
     /// When there is no descriptor left.
-    pub(super) fn add(&mut self, pid: u32, pidfd: BorrowedFd<'_>) -> anyhow::Result<()> {
-        if self.waiting.iter().all(|(known, _)| *known != pid) {
-            self.waiting.push((pid, watch_fd(pidfd)?));
+    pub(super) fn add(&mut self, pidfd: Option<BorrowedFd<'_>>) -> anyhow::Result<Life> {
+        self.lives += 1;
+        let life = Life(self.lives);
+        if let Some(pidfd) = pidfd {
+            self.waiting.push((life, watch_fd(pidfd)?));
         }
-        Ok(())
+        Ok(life)
     }
 
     /// Whether nothing is left to wait for.
@@ -45,19 +53,14 @@ impl Exits {
 
     /// Those that have ended by now; they are not waited for any more. Asks the kernel, not the event
     /// loop, which may not have had the time to look.
-    pub(super) fn ended_by_now(&mut self) -> Vec<u32> {
+    pub(super) fn ended_by_now(&mut self) -> Vec<Life> {
         let has_ended = |fd: &AsyncFd<OwnedFd>| {
             let mut fds = [PollFd::new(fd.get_ref(), PollFlags::IN)];
             // An error leaves it to be waited for.
             poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
         };
         let ended = self.waiting.extract_if(.., |(_, fd)| has_ended(fd));
-        ended.map(|(pid, _)| pid).collect()
-    }
-
-    /// Waits for this process no more.
-    pub(super) fn forget(&mut self, pid: u32) {
-        self.waiting.retain(|(known, _)| *known != pid);
+        ended.map(|(life, _)| life).collect()
     }
 }
 
@@ -89,5 +92,49 @@ pub(super) async fn readable(fd: Option<&AsyncFd<OwnedFd>>) -> io::Result<()> {
             Ok(())
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::{Child, Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn waits() -> (Child, OwnedFd) {
+        let child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        (child, pidfd)
+    }
+
+    #[tokio::test]
+    async fn each_process_is_waited_for_whatever_its_pid() {
+        let mut exits = Exits::default();
+        let (mut first, first_fd) = waits();
+        let first_life = exits.add(Some(first_fd.as_fd())).unwrap();
+        drop(first.stdin.take());
+        first.wait().unwrap();
+        // The pid is free again, and the end not dealt with yet.
+        let (mut second, second_fd) = waits();
+        let second_life = exits.add(Some(second_fd.as_fd())).unwrap();
+        assert_eq!(exits.ended_by_now(), [first_life]);
+        assert!(!exits.is_empty());
+        drop(second.stdin.take());
+        second.wait().unwrap();
+        exits.any().await;
+        assert_eq!(exits.ended_by_now(), [second_life]);
+        assert!(exits.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_waited_for_keeps_nobody_waiting() {
+        let mut exits = Exits::default();
+        let gone = exits.add(None).unwrap();
+        assert!(exits.is_empty());
+        assert_ne!(gone, exits.add(None).unwrap());
     }
 }

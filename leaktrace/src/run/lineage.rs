@@ -4,6 +4,8 @@ mod origin;
 
 use std::time::{Duration, Instant};
 
+use leaktrace_common::stack::Source;
+
 use super::traced::{Traced, hazard};
 use crate::probes::Program;
 use crate::report::NewTarget;
@@ -46,7 +48,7 @@ impl Traced {
         let mut traced = self.relative(child.tgid, begun);
         traced.index = child.index;
         traced.parent = Some(self.pid);
-        traced.allocators_before = self.allocators();
+        traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
         traced.armed();
         traced
@@ -68,9 +70,10 @@ impl Traced {
         traced.index = next.index;
         traced.former.clone_from(&self.former);
         traced.former.push(self.index);
+        traced.life = self.life;
         traced.parent = self.parent;
         traced.epoch = self.epoch + 1;
-        traced.allocators_before = self.allocators();
+        traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
         if traced.comm.is_empty() {
             traced.comm.clone_from(&self.comm);
@@ -104,8 +107,7 @@ impl Traced {
         let event = self.event();
         let Some(now) = self.mappings_now() else {
             // It has ended, or cannot be looked at.
-            self.warn_if_still_loading();
-            self.waiting_since = None;
+            self.ended_unsettled(session)?;
             return Ok(Some(self.announcement(event)));
         };
         if let Some(hazard) = self.process.as_ref().and_then(hazard) {
@@ -119,6 +121,11 @@ impl Traced {
             .process
             .as_ref()
             .is_some_and(|process| process.linker(&now).is_none());
+        // One that has just ended shows none either.
+        if is_whole && self.mappings_now().is_none() {
+            self.ended_unsettled(session)?;
+            return Ok(Some(self.announcement(event)));
+        }
         // What was read may be of the program after the next exec, which gets its own look.
         if !session.is_present(self.index) {
             return Ok(None);
@@ -169,6 +176,14 @@ impl Traced {
         files
     }
 
+    /// The objects that are probed in whatever it runs: those of the last program that was looked at.
+    fn allocators_in_place(&self) -> Vec<FileId> {
+        match self.unsettled || self.waiting_since.is_some() {
+            true => self.allocators_before.clone(),
+            false => self.allocators(),
+        }
+    }
+
     /// How long the program ran before its probes were in place; `None` when they were from the
     /// start, because it allocates with the same objects as the program before.
     fn unseen_since_exec(&self, session: &Session) -> Option<Duration> {
@@ -178,22 +193,38 @@ impl Traced {
             && allocators
                 .iter()
                 .all(|file| self.allocators_before.contains(file));
-        (!known || !exec.probes_survived).then_some(exec.since)
+        (!known || !exec.probes_survived).then_some(exec.ran)
     }
 
-    /// It has ended before its libraries were looked at. That something was counted shows that the
-    /// probes of the program before were its own, too; nothing tells that when nothing was.
+    /// The program, or the session, has ended before its libraries were looked at. That something was
+    /// counted shows that the probes of the program before were its own, too; nothing tells that when
+    /// nothing was. Does nothing when they were looked at.
     ///
     /// # Errors
     ///
     /// When the kernel side cannot be read.
     pub(super) fn ended_unsettled(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        if !session.has_allocated(self.index)? {
-            self.warn_if_still_loading();
-            self.unseen = session.exec(self.index).map(|exec| exec.since);
+        if self.waiting_since.take().is_none() {
+            return Ok(());
         }
-        self.waiting_since = None;
+        self.unsettled = true;
+        if !session.has_allocated(self.index)? {
+            log::warn!(
+                "process {} had begun to run another program ({}), whose allocator was not found \
+                 before the end: nothing of it is counted",
+                self.pid,
+                self.comm
+            );
+            self.unseen = session.exec(self.index).map(|exec| exec.ran);
+        }
         Ok(())
+    }
+
+    /// Whether calls that allocate are counted, or may be for all that is known.
+    pub(super) fn heap_traced(&self) -> bool {
+        let is_unknown = self.unsettled || self.waiting_since.is_some();
+        let has_allocated = self.latest.totals(Source::Heap).allocated_count > 0;
+        is_unknown || has_allocated || !self.plan.probes.is_empty()
     }
 
     /// What the output says of a new target.
@@ -237,17 +268,5 @@ impl Traced {
             None => {}
         }
         end
-    }
-
-    /// Says that nothing of the present program is counted, if that is so at the end.
-    pub(super) fn warn_if_still_loading(&self) {
-        if self.waiting_since.is_some() {
-            log::warn!(
-                "process {} had begun to run another program ({}), whose allocator was not found \
-                 before the end: nothing of it is counted",
-                self.pid,
-                self.comm
-            );
-        }
     }
 }

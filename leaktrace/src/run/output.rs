@@ -31,6 +31,10 @@ pub(super) struct Output {
     destination: String,
     /// Reports that were left out because nobody read the ones before.
     left_out: u64,
+    /// The session is also about its exit code: it goes on when nobody is left to read reports.
+    outlives_reader: bool,
+    /// Nobody is left to read reports.
+    reader_gone: bool,
 }
 
 /// An export file that could not be written at the latest report.
@@ -73,6 +77,8 @@ impl Output {
             written,
             destination,
             left_out: 0,
+            outlives_reader: args.fail_on_leak || !args.command.is_empty(),
+            reader_gone: false,
         })
     }
 
@@ -105,6 +111,9 @@ impl Output {
     ///
     /// When the reports cannot be written.
     pub(super) fn line(&mut self, line: &Line) -> anyhow::Result<()> {
+        if self.reader_gone {
+            return Ok(());
+        }
         let mut text = Vec::new();
         match (self.format, line) {
             (Format::Json, line) => json::write_line(&mut text, line)?,
@@ -114,10 +123,17 @@ impl Output {
             (Format::Text, _) => return Ok(()),
         }
         let can_be_left_out = matches!(line, Line::Report(report) if !report.is_final);
-        let taken = self
-            .written
-            .send(text, can_be_left_out)
-            .with_context(|| format!("failed to write to {}", self.destination))?;
+        let taken = match self.written.send(text, can_be_left_out) {
+            Err(error) if self.outlives_reader && error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone = true;
+                self.say(&format!(
+                    "leaktrace: nobody reads {} any more: going on for the exit code\n",
+                    self.destination
+                ));
+                return Ok(());
+            }
+            sent => sent.with_context(|| format!("failed to write to {}", self.destination))?,
+        };
         if taken == Taken::LeftOut {
             if self.left_out == 0 {
                 self.say(&format!(
@@ -143,9 +159,13 @@ impl Output {
             ));
         }
         let destination = self.destination.clone();
-        let failed = || format!("failed to write to {destination}");
+        let outlives_reader = self.outlives_reader;
+        let told = |written: io::Result<()>| match written {
+            Err(error) if outlives_reader && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.with_context(|| format!("failed to write to {destination}")),
+        };
         tokio::select! {
-            written = self.written.all() => return written.with_context(failed),
+            written = self.written.all() => return told(written),
             () = sleep(PATIENCE) => {}
         }
         self.say(&format!(
@@ -153,7 +173,7 @@ impl Output {
              Ctrl-C gives them up\n",
         ));
         tokio::select! {
-            written = self.written.all() => written.with_context(failed),
+            written = self.written.all() => told(written),
             _ = signals.next() => anyhow::bail!(
                 "{destination} was not read: the last lines of it are lost"
             ),

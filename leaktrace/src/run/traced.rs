@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::allocator_code::is_allocators_own;
+use super::exits::Life;
 use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
 use crate::analysis::{Alerted, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
@@ -76,6 +77,10 @@ pub(super) struct Traced {
     pub(super) own_mappings: OwnMappings,
     /// When the program was executed whose allocator has not been found yet.
     pub(super) waiting_since: Option<Instant>,
+    /// It has ended before that was found.
+    pub(super) unsettled: bool,
+    /// Its process among those whose ends are waited for.
+    pub(super) life: Life,
     /// Its last report is written.
     pub(super) reported: bool,
 }
@@ -187,6 +192,8 @@ impl Traced {
             syscalls_wanted: false,
             own_mappings: OwnMappings::None,
             waiting_since: None,
+            unsettled: false,
+            life: Life::default(),
             reported: false,
         }
     }
@@ -465,7 +472,7 @@ impl Traced {
             unseen: self.unseen,
             begun: self.begun,
             older: args.older,
-            heap_traced: !self.plan.probes.is_empty(),
+            heap_traced: self.heap_traced(),
             filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
             main_thread_ended: self
                 .process

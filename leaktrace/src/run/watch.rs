@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::time::{MissedTickBehavior, interval, interval_at};
 
 use super::command::Launched;
-use super::exits::{Exits, readable, watch_fd};
+use super::exits::{Exits, Life, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
 use super::lineage::{LOOK_AGAIN, Origin, origin};
 use super::output::Output;
@@ -45,10 +45,12 @@ pub(super) struct Watch<'a> {
     /// Time from the start to the last reading.
     last_reading: Duration,
     looks: Looks,
-    /// Pid of the process whose end was the session's.
-    last_to_end: Option<u32>,
-    /// Whether a process was judged leaking that is not among the targets any more.
+    /// The process whose end was the session's.
+    last_to_end: Option<Life>,
+    /// Whether a program was judged leaking that is not among the targets any more.
     leak_found: bool,
+    /// What the final report has to say of how the session ended.
+    shortcoming: Option<String>,
 }
 
 impl<'a> Watch<'a> {
@@ -59,15 +61,13 @@ impl<'a> Watch<'a> {
     /// When their ends cannot be waited for.
     pub(super) fn new(
         args: &'a TraceArgs,
-        targets: Vec<Traced>,
+        mut targets: Vec<Traced>,
         naming: ElfNaming,
         command: Option<Launched>,
     ) -> anyhow::Result<Self> {
         let mut exits = Exits::default();
-        for target in &targets {
-            if let Some(pidfd) = target.pidfd() {
-                exits.add(target.pid(), pidfd)?;
-            }
+        for target in &mut targets {
+            target.life = exits.add(target.pidfd())?;
         }
         Ok(Self {
             args,
@@ -82,6 +82,7 @@ impl<'a> Watch<'a> {
             looks: Looks::default(),
             last_to_end: None,
             leak_found: false,
+            shortcoming: None,
         })
     }
 
@@ -209,10 +210,8 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn add(&mut self, child: Traced) -> anyhow::Result<()> {
-        if let Some(pidfd) = child.pidfd() {
-            self.exits.add(child.pid(), pidfd)?;
-        }
+    fn add(&mut self, mut child: Traced) -> anyhow::Result<()> {
+        child.life = self.exits.add(child.pidfd())?;
         self.targets.push(child);
         Ok(())
     }
@@ -226,9 +225,12 @@ impl<'a> Watch<'a> {
         output: &mut Output,
     ) -> anyhow::Result<()> {
         let elapsed = self.started.elapsed();
-        self.targets[place].read_ended(session, elapsed, self.args.older)?;
+        let ended = &mut self.targets[place];
+        ended.ended_unsettled(session)?;
+        ended.read_ended(session, elapsed, self.args.older)?;
+        self.leak_found |= self.args.fail_on_leak && ended.is_leaking();
         self.seq += 1;
-        let mut report = self.targets[place].report(
+        let mut report = ended.report(
             self.args,
             &mut self.naming,
             self.seq,
@@ -348,6 +350,7 @@ impl<'a> Watch<'a> {
     fn write(&mut self, output: &mut Output, is_final: bool) -> anyhow::Result<()> {
         self.seq += 1;
         let mut whole = Vec::new();
+        let mut written = Ok(());
         for target in &mut self.targets {
             if target.reported {
                 continue;
@@ -356,14 +359,17 @@ impl<'a> Watch<'a> {
                 let order = order(self.args.sort);
                 target.report(self.args, &mut self.naming, self.seq, is_final, order, top)
             };
-            let listed = report(self.args.top());
+            let mut listed = report(self.args.top());
+            listed.notices.extend(self.shortcoming.clone());
             say_changes(&listed);
-            output.line(&Line::Report(listed))?;
             if output.wants_stacks() {
                 whole.push(report(0));
             }
+            written = written.and(output.line(&Line::Report(listed)));
         }
-        output.stacks(&whole, is_final)
+        // Those who read the files may still be there.
+        output.stacks(&whole, is_final)?;
+        written
     }
 
     /// The last reading, then the probes go, then the final report: the target is left alone
@@ -380,11 +386,18 @@ impl<'a> Watch<'a> {
     ) -> anyhow::Result<EndReason> {
         let read = self.read(session, output, Purpose::End);
         session.detach();
+        let followed = self.follow_processes(session, output);
+        let settled = self
+            .targets
+            .iter_mut()
+            .try_for_each(|target| target.ended_unsettled(session));
+        // What was counted until something went wrong is to be read all the same.
+        let failures = [ended.as_ref().err(), read.as_ref().err()];
+        let failure = failures.into_iter().flatten().next();
+        self.shortcoming = failure.map(|error| shortcoming(error, read.is_ok()));
+        let written = self.write(output, true);
         let reason = ended?;
-        read?;
-        self.targets.iter().for_each(Traced::warn_if_still_loading);
-        self.follow_processes(session, output)?;
-        self.write(output, true)?;
+        read.and(followed).and(settled).and(written)?;
         Ok(reason)
     }
 
@@ -404,14 +417,12 @@ impl<'a> Watch<'a> {
             Some(command) => command.exit_status(),
             None => None,
         };
-        let last = match &self.command {
-            Some(command) => Some(command.pid()),
-            None => self.last_to_end,
+        let mut targets = self.targets.iter();
+        let target = match &self.command {
+            // It is not waited for before leaktrace ends, so that its pid is its own.
+            Some(command) => targets.find(|target| target.pid() == command.pid()),
+            None => targets.find(|target| Some(target.life) == self.last_to_end),
         };
-        let target = self
-            .targets
-            .iter()
-            .find(|target| Some(target.pid()) == last);
         let Some(target) = target else { return end };
         end.pid = Some(target.pid());
         match of_command.or_else(|| target.exit_status(session)) {
@@ -432,6 +443,15 @@ fn say_changes(report: &Report) {
     for change in &report.alert_changes {
         log::warn!("process {}: {change}", report.pid);
     }
+}
+
+/// What a report has to say that was made after something had failed.
+fn shortcoming(error: &anyhow::Error, is_last_reading: bool) -> String {
+    let whose = match is_last_reading {
+        true => "",
+        false => ", and these are the numbers of the reading before",
+    };
+    format!("the session was ended by a failure ({error:#}){whose}")
 }
 
 const fn order(sort: Sort) -> Order {

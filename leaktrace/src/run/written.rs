@@ -37,9 +37,16 @@ struct Shared {
 }
 
 impl Shared {
-    fn take_failure(&self) -> io::Result<()> {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.take().map_or(Ok(()), Err)
+    /// Why the thread has stopped, as often as it is asked.
+    fn failure(&self) -> io::Result<()> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
+            None => Ok(()),
+            Some(error) => Err(match error.raw_os_error() {
+                Some(number) => io::Error::from_raw_os_error(number),
+                None => io::Error::new(error.kind(), error.to_string()),
+            }),
+        }
     }
 }
 
@@ -97,7 +104,7 @@ impl Written {
     ///
     /// When an earlier one could not be written.
     pub(super) fn send(&self, text: Vec<u8>, can_be_left_out: bool) -> io::Result<Taken> {
-        self.shared.take_failure()?;
+        self.shared.failure()?;
         let waiting = &self.shared.waiting_bytes;
         if can_be_left_out && waiting.load(Ordering::Relaxed) > MAX_WAITING_BYTES {
             return Ok(Taken::LeftOut);
@@ -105,8 +112,11 @@ impl Written {
         waiting.fetch_add(text.len(), Ordering::Relaxed);
         match &self.queue {
             Some(queue) if queue.send(text).is_ok() => Ok(Taken::Queued),
-            // The thread has stopped at a failure that was told before.
-            _ => Err(io::Error::from(io::ErrorKind::BrokenPipe)),
+            _ => {
+                // The thread has stopped since.
+                self.shared.failure()?;
+                Err(io::Error::other("the thread that writes has ended"))
+            }
         }
     }
 
@@ -119,7 +129,7 @@ impl Written {
         self.queue = None;
         // An error means that the thread is gone; so it has told, or written all.
         let _ = (&mut self.done).await;
-        self.shared.take_failure()
+        self.shared.failure()
     }
 }
 

@@ -58,6 +58,41 @@ fn a_reader_that_is_gone_is_told() {
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
 
+/// A disk that is full from the first byte on; it hears when it may say so.
+struct Full(mpsc::Receiver<()>);
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Err(io::Error::from_raw_os_error(
+            rustix::io::Errno::NOSPC.raw_os_error(),
+        ))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_however_late_it_is_asked() {
+    let (fails, may_fail) = mpsc::channel();
+    let written = Written::to(Full(may_fail)).unwrap();
+    written.send(b"text".to_vec(), false).unwrap();
+    fails.send(()).unwrap();
+    // Some of these come before the thread has failed, some while it ends, some after that.
+    let begun = std::time::Instant::now();
+    let mut told = 0;
+    while told < 100 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
+        if let Err(error) = written.send(b"more".to_vec(), false) {
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+            told += 1;
+        }
+    }
+    assert_eq!(end(written).unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
 fn end(mut written: Written) -> io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .build()

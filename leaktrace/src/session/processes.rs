@@ -49,8 +49,8 @@ pub enum ProcessOrigin {
 /// A program was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exec {
-    /// How long ago.
-    pub since: Duration,
+    /// How long the program has run since: until now, or until its end if that was seen.
+    pub ran: Duration,
     /// Whether the probes in place fire in the new program, where it maps the same objects.
     pub probes_survived: bool,
 }
@@ -189,11 +189,23 @@ impl Session {
     /// The exec that began this epoch, if one did under trace.
     pub fn exec(&self, process: u16) -> Option<Exec> {
         let state = self.processes.read(usize::from(process));
+        let end_ns = self.end_ns(process, &state).unwrap_or_else(monotonic_ns);
         (state.executed_at_ns != 0).then(|| Exec {
-            since: Duration::from_nanos(monotonic_ns().saturating_sub(state.executed_at_ns)),
+            ran: Duration::from_nanos(end_ns.saturating_sub(state.executed_at_ns)),
             // Inherited probes are each thread's own; a link stays with the main thread.
             probes_survived: state.executed_by_other_thread == 0 || self.inherited.is_some(),
         })
+    }
+
+    /// When the program ended: with its process, or when that executed another one. Of several that it
+    /// has executed since, the present one is taken, so that the time is not too early.
+    fn end_ns(&self, process: u16, state: &ProcessState) -> Option<u64> {
+        if state.ended_at_ns != 0 {
+            return Some(state.ended_at_ns);
+        }
+        let present = self.processes.read(state.first as usize).present;
+        let is_other = present != u32::from(process) && present < MAX_PROCESSES;
+        is_other.then(|| self.processes.read(present as usize).executed_at_ns)
     }
 
     /// How the process ended, once it has and if the kernel's types are known.

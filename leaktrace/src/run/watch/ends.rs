@@ -4,6 +4,7 @@
 
 use super::{Watch, order, say_changes};
 use crate::report::Line;
+use crate::run::exits::Life;
 use crate::run::output::Output;
 use crate::run::traced::Traced;
 use crate::session::{Release, Session};
@@ -15,20 +16,26 @@ impl Watch<'_> {
         session: &mut Session,
         output: &mut Output,
     ) -> anyhow::Result<bool> {
-        let ended = self.exits.ended_by_now();
-        if !ended.is_empty() {
+        let mut ended = self.exits.ended_by_now();
+        let has_any = !ended.is_empty();
+        if has_any {
             // They may have forked right before.
             self.take_events(session, output)?;
         }
         self.end_unopened(session, output)?;
+        let is_last = has_any && self.exits.is_empty();
+        let targets = self.targets.iter().filter(|target| !target.reported);
+        let unreported: Vec<Life> = targets.map(|target| target.life).collect();
+        ended.retain(|life| unreported.contains(life));
         self.last_to_end = ended.last().copied().or(self.last_to_end);
+        self.settle(&ended, session, output)?;
         // The report of the last of all is the session's.
-        let reported = match (self.exits.is_empty(), ended.split_last()) {
+        let reported = match (is_last, ended.split_last()) {
             (true, Some((_, before))) => before,
             _ => &ended,
         };
         self.end(reported, session, output)?;
-        Ok(!ended.is_empty() && self.exits.is_empty())
+        Ok(is_last)
     }
 
     /// The same of those that nobody waits for, because their parents had done so before they could be
@@ -39,26 +46,41 @@ impl Watch<'_> {
         output: &mut Output,
     ) -> anyhow::Result<()> {
         let targets = self.targets.iter();
-        let ended: Vec<u32> = targets
+        let ended: Vec<Life> = targets
             .filter(|target| target.pidfd().is_none() && !target.reported)
             .filter(|target| target.parent.is_some())
             .filter(|target| session.exit_status(target.index).is_some())
-            .map(Traced::pid)
+            .map(|target| target.life)
             .collect();
         if !ended.is_empty() {
             self.take_events(session, output)?;
         }
-        for pid in &ended {
-            self.exits.forget(*pid);
-        }
+        self.settle(&ended, session, output)?;
         self.end(&ended, session, output)
+    }
+
+    /// Tells of programs that ended before their libraries were looked at.
+    fn settle(
+        &mut self,
+        ended: &[Life],
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
+        let targets = self.targets.iter_mut();
+        for target in targets.filter(|target| ended.contains(&target.life) && !target.reported) {
+            if target.waiting_since.is_some() {
+                target.ended_unsettled(session)?;
+                output.new_target(target.announcement(target.event()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Of a child, this is the time of its final report; those that were asked for have theirs at the
     /// end of the session.
     fn end(
         &mut self,
-        ended: &[u32],
+        ended: &[Life],
         session: &mut Session,
         output: &mut Output,
     ) -> anyhow::Result<()> {
@@ -66,20 +88,14 @@ impl Watch<'_> {
             return Ok(());
         }
         for target in &mut self.targets {
-            if !ended.contains(&target.pid()) || target.reported {
-                continue;
+            if ended.contains(&target.life) && !target.reported {
+                output.new_target(target.obituary(session))?;
             }
-            // It ended before its libraries were looked at.
-            if target.waiting_since.is_some() {
-                target.ended_unsettled(session)?;
-                output.new_target(target.announcement(target.event()))?;
-            }
-            output.new_target(target.obituary(session))?;
         }
         let elapsed = self.started.elapsed();
         for target in &mut self.targets {
             let is_child = target.parent.is_some() && !target.reported;
-            if !is_child || !ended.contains(&target.pid()) {
+            if !is_child || !ended.contains(&target.life) {
                 continue;
             }
             target.read(session, elapsed, self.args.older)?;
