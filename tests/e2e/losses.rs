@@ -112,6 +112,20 @@ fn mappings_that_did_not_fit_into_the_buffer_are_said_to_be_lost() {
     );
 }
 
+/// What the kernel still maps is read when something was lost: a page of a mapping keeps no other alive.
+#[test]
+fn after_lost_events_nothing_counts_that_is_not_mapped() {
+    let options = ["--event-buffer", "4096"];
+    let traced = trace_with(&Program::c("map_storm.c"), &["tails"], &options);
+    let seen = traced.report.mapped_bytes();
+    let truth = traced.truth.number("mapped_bytes");
+    let lost = traced.report.loss("event_lost");
+    assert!(
+        seen == truth || lost > 0 && seen < truth,
+        "{seen} of {truth}, {lost} lost"
+    );
+}
+
 #[test]
 fn mappings_whose_stack_does_not_fit_are_still_counted() {
     let traced = trace_with(&Program::c("mmap_cases.c"), &[], &["--max-stacks", "1"]);
