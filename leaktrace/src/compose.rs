@@ -95,9 +95,11 @@ pub fn report(
         GroupBy::Stack => top,
         _ => 0,
     };
-    let named = material
-        .tracker
-        .top(snapshot, order, candidates)
+    let mut readings = material.tracker.top(snapshot, order, candidates);
+    if material.group_by != GroupBy::Stack {
+        readings.extend(material.tracker.emptied(snapshot));
+    }
+    let named = readings
         .into_iter()
         .map(|reading| (reading.index, site(material, reading, naming)));
     let sites: Vec<Site> = match material.group_by {

@@ -103,6 +103,31 @@ fn a_leak_is_one_after_fifteen_readings_whenever_it_begins() {
     }
 }
 
+/// Times of birth are coarse then: it takes as long again as the session has lasted.
+#[test]
+fn a_leak_among_much_that_passes_is_found_when_it_has_begun_late_too() {
+    let begins_s = HOUR_S;
+    let mut tracker = quiet_until(begins_s);
+    let mut site = Site::whose_blocks_live(u64::MAX);
+    let mut verdicts = Vec::new();
+    for at_s in begins_s..=2 * begins_s {
+        site.allocate(at_s, 1000);
+        // As much as stays goes away at once.
+        site.allocated += 1;
+        site.allocated_bytes += 1000;
+        tracker.observe(&site.snapshot(at_s + 1));
+        if at_s % 60 == 0 {
+            verdicts.push(tracker.growth(0).verdict);
+        }
+    }
+    assert_eq!(verdicts.first(), Some(&Verdict::Unknown));
+    assert!(
+        !verdicts[1..].contains(&Verdict::Steady) && !verdicts[1..].contains(&Verdict::Unknown),
+        "{verdicts:?}"
+    );
+    assert_eq!(verdicts.last(), Some(&Verdict::Leaking), "{verdicts:?}");
+}
+
 #[test]
 fn what_passes_is_said_to_pass_when_it_has_begun_late_too() {
     for begins_s in [0, HOUR_S] {

@@ -29,8 +29,8 @@ struct Group {
     members: Vec<u32>,
 }
 
-/// Merges the sites that are one, and lists `count` of them (0: all), the top one first. `growth_of`
-/// says how sites with these indexes grow together.
+/// Merges the sites that are one, and lists `count` of them (0: all) that hold something, the top one
+/// first. Sites that are empty come last. `growth_of` says how sites with these indexes grow together.
 pub(super) fn group(
     sites: impl IntoIterator<Item = (u32, Site)>,
     by: GroupBy,
@@ -54,6 +54,7 @@ pub(super) fn group(
             }
         }
     }
+    groups.retain(|group| group.shown.live_count > 0);
     let judged = groups.into_iter().map(|group| group.judged(&growth_of));
     let mut groups: Vec<Site> = judged.collect();
     sort(&mut groups, order);
@@ -66,7 +67,7 @@ impl Group {
     fn absorb(&mut self, index: u32, site: Site) {
         self.members.push(index);
         let group = &mut self.shown;
-        let is_stronger = strength(site.verdict) > strength(group.verdict);
+        let is_stronger = site.live_count > 0 && strength(site.verdict) > strength(group.verdict);
         let (mut kept, other) = match is_stronger {
             true => {
                 let id = std::mem::take(&mut group.id);
@@ -249,6 +250,27 @@ mod tests {
         assert_eq!(groups[0].growth_interval_bytes_per_s, Some([100.0, 120.0]));
         assert_eq!(groups[1].stacks, 1);
         assert_eq!(groups[1].verdict, Verdict::Growing);
+    }
+
+    #[test]
+    fn what_is_empty_is_judged_with_its_group_and_makes_none() {
+        let mut sites = sites();
+        for (index, function) in [(3, "parse"), (4, "gone")] {
+            let emptied = Site {
+                live_bytes: 0,
+                live_count: 0,
+                ..site("e", function, 12, Verdict::Leaking, 0)
+            };
+            sites.push((index, emptied));
+        }
+        let growth_of = |members: &[u32]| {
+            assert_eq!(members, [0, 1, 3]);
+            Growth::UNKNOWN
+        };
+        let groups = group(sites, GroupBy::Function, Order::Bytes, 0, growth_of);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].stacks, 3);
+        assert_eq!(groups[0].frames[1].line, Some(11), "the leak is shown");
     }
 
     #[test]
