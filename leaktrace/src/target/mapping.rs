@@ -80,7 +80,8 @@ impl Mappings {
     pub fn attached_bytes(&self, address: u64, id: u32) -> Option<u64> {
         let pieces = || {
             self.iter().filter(|mapping| {
-                mapping.file.is_some_and(|file| file.inode == u64::from(id))
+                // The first segment of a machine has the id 0, which is no number of a file.
+                mapping.file.map_or(0, |file| file.inode) == u64::from(id)
                     && mapping.path.to_string_lossy().starts_with("/SYSV")
             })
         };
@@ -197,10 +198,12 @@ not a line
 7f0000003000-7f0000005000 rw-s 00002000 00:01 5                          /SYSV00000000 (deleted)
 7f0000009000-7f0000015000 rw-s 00000000 00:01 5                          /SYSV00000000 (deleted)
 7f0000020000-7f0000025000 rw-s 00000000 00:01 5                          /dev/zero (deleted)
+7f0000030000-7f0000033000 rw-s 00000000 00:01 0                          /SYSV0000002a (deleted)
 ",
         );
         let bytes = |address, id| mappings.attached_bytes(address, id);
         assert_eq!(bytes(0x7f00_0000_1000, 5), Some(0x4000));
+        assert_eq!(bytes(0x7f00_0003_0000, 0), Some(0x3000));
         assert_eq!(bytes(0x7f00_0000_9000, 5), Some(0xc000));
         assert_eq!(bytes(0x7f00_0002_0000, 5), Some(0xc000));
         assert_eq!(bytes(0x7f00_0000_1000, 6), None);
