@@ -15,6 +15,9 @@ use crate::{child::Running, command::say, demo, workspace};
 /// Reports before the measurement: the first two see everything for the first time.
 const WARM_UP: usize = 3;
 
+/// Reports that may wait in the pipe: at one a second, of an hour.
+const MOST_WAITING: usize = 3600;
+
 /// Sites with live blocks.
 const SITES: u32 = 10_000;
 
@@ -41,6 +44,13 @@ pub(super) fn measure(options: &ReportOptions) -> Result<()> {
         }
     }
     let mut live_count = 0;
+    // Reports of the time in which they were allocated may still wait in the pipe.
+    for _ in 0..MOST_WAITING {
+        live_count = next_report(&mut reports)?;
+        if live_count >= u64::from(blocks) {
+            break;
+        }
+    }
     for _ in 0..WARM_UP {
         live_count = next_report(&mut reports)?;
     }
