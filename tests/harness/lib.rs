@@ -46,5 +46,6 @@ pub use traced::{
 pub use tracer::{Finished, Session, Tracer, assert_refused, leaktrace, run, run_to_end};
 pub use truth::Truth;
 
-/// Longest wait for anything that a program under test should do.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for anything that a program under test should do, also where a guest emulates its processor
+/// on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(240);
