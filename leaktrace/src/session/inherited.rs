@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use super::perf_event::{Inherit, link, open_event};
+use super::perf_event::{Exchange, Inherit, link, open_event, set_apart};
 use super::tracefs::Tracefs;
 use crate::target::FileId;
 
@@ -34,6 +34,7 @@ pub(super) struct Inherited {
     events: Vec<Events>,
     carriers: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
+    exchange: Exchange,
 }
 
 /// The events of a process. Its children have copies of them, which the kernel takes away when these are
@@ -67,6 +68,7 @@ impl Inherited {
             events: Vec::new(),
             carriers: Vec::new(),
             links: Vec::new(),
+            exchange: Exchange::Never,
         };
         opened.remove_leftovers()?;
         Ok(opened)
@@ -99,7 +101,7 @@ impl Inherited {
         };
         let mut events = Vec::new();
         for thread in threads {
-            match open_event(id, *thread, Inherit::Yes) {
+            match self.open_inherited(id, *thread) {
                 Ok(event) => events.push(event),
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 Err(error) => return Err(error),
@@ -134,8 +136,26 @@ impl Inherited {
         }
     }
 
+    fn open_inherited(&mut self, id: u64, thread: u32) -> io::Result<OwnedFd> {
+        let opened = open_event(id, thread, Inherit::Yes(self.exchange));
+        match &opened {
+            Err(error)
+                if self.exchange == Exchange::Never
+                    && error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                self.exchange = Exchange::Possible;
+                open_event(id, thread, Inherit::Yes(self.exchange))
+            }
+            _ => opened,
+        }
+    }
+
     /// A process comes from another one, and has its events.
-    pub(super) fn adopt(&mut self, child: u16, parent: u16) {
+    pub(super) fn adopt(&mut self, child: u16, parent: u16, tgid: u32) {
+        if self.exchange == Exchange::Possible {
+            // Ignored: it has ended.
+            let _ = set_apart(tgid);
+        }
         for kept in &mut self.events {
             if kept.users.contains(&parent) {
                 kept.users.insert(child);

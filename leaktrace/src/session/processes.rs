@@ -153,7 +153,7 @@ impl Session {
             };
             self.enter(index);
             if let Some(inherited) = &mut self.inherited {
-                inherited.adopt(index, parent);
+                inherited.adopt(index, parent, state.tgid);
             }
             found.push(NewProcess {
                 index,
