@@ -230,14 +230,16 @@ fn losses(snapshot: &Snapshot) -> BTreeMap<String, u64> {
     losses
 }
 
+/// Losses of which the bytes are known.
+const LOSSES_WITH_BYTES: [Loss; 4] = [
+    Loss::LiveMapFull,
+    Loss::PendingMapFull,
+    Loss::ResultUnreadable,
+    Loss::CallAbandoned,
+];
+
 fn lost_bytes(snapshot: &Snapshot) -> BTreeMap<String, u64> {
-    let with_bytes = [
-        Loss::LiveMapFull,
-        Loss::PendingMapFull,
-        Loss::ResultUnreadable,
-        Loss::CallAbandoned,
-    ];
-    with_bytes
+    LOSSES_WITH_BYTES
         .iter()
         .map(|reason| (reason.name().to_owned(), snapshot.losses.get(*reason).bytes))
         .collect()

@@ -66,6 +66,25 @@ pub struct SiteReading {
     pub live_by_birth: Option<Box<[u64]>>,
 }
 
+impl SiteReading {
+    /// A reading of a site of the heap of which only the numbers matter: its stack is whole and has no frames,
+    /// and its id is the index.
+    pub fn of_numbers(index: u32, totals: Totals, live_by_birth: Option<Box<[u64]>>) -> Self {
+        let stack = Stack {
+            id: u64::from(index),
+            source: Source::Heap,
+            end: StackEnd::Complete,
+            frames: Vec::new(),
+        };
+        Self {
+            index,
+            stack: Arc::new(stack),
+            totals,
+            live_by_birth,
+        }
+    }
+}
+
 /// Losses by reason, every reason included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {

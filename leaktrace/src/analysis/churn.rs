@@ -64,24 +64,15 @@ fn mean_live_bytes(tracker: &Tracker, site_index: u32) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
-    use leaktrace_common::stack::{Source, StackEnd};
-
     use super::*;
-    use crate::snapshot::{Stack, Totals};
+    use crate::snapshot::Totals;
 
     fn reading(index: u32, allocated: u64, live: u64) -> SiteReading {
-        SiteReading {
+        SiteReading::of_numbers(
             index,
-            stack: Arc::new(Stack {
-                id: u64::from(index),
-                source: Source::Heap,
-                end: StackEnd::Complete,
-                frames: Vec::new(),
-            }),
-            totals: Totals {
+            Totals {
                 live_bytes: live * 10,
                 live_count: live,
                 allocated_bytes: allocated * 10,
@@ -89,8 +80,8 @@ mod tests {
                 freed_bytes: (allocated - live) * 10,
                 freed_count: allocated - live,
             },
-            live_by_birth: None,
-        }
+            None,
+        )
     }
 
     #[test]

@@ -2,14 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use leaktrace_common::birth::birth_slot;
-use leaktrace_common::stack::{Source, StackEnd};
 
 use crate::analysis::{Finding, Growth, Tracker, Verdict};
-use crate::snapshot::{SiteReading, Snapshot, Stack, Totals};
+use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 const HOUR_S: u64 = 3600;
 
@@ -49,15 +47,9 @@ impl Site {
         }
         let live_bytes: u64 = births.iter().sum();
         let live_count = self.blocks.len() as u64;
-        let reading = SiteReading {
-            index: 0,
-            stack: Arc::new(Stack {
-                id: 1,
-                source: Source::Heap,
-                end: StackEnd::Complete,
-                frames: Vec::new(),
-            }),
-            totals: Totals {
+        let reading = SiteReading::of_numbers(
+            0,
+            Totals {
                 live_bytes,
                 live_count,
                 allocated_bytes: self.allocated_bytes,
@@ -65,8 +57,8 @@ impl Site {
                 freed_bytes: self.allocated_bytes - live_bytes,
                 freed_count: self.allocated - live_count,
             },
-            live_by_birth: Some(births.into_boxed_slice()),
-        };
+            Some(births.into_boxed_slice()),
+        );
         Snapshot::of_sites(Duration::from_secs(at_s), vec![reading])
     }
 }

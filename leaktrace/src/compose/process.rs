@@ -2,7 +2,7 @@
 
 use leaktrace_common::loss::Loss;
 
-use super::Material;
+use super::{LOSSES_WITH_BYTES, Material};
 use crate::analysis::{MemoryGrowth, Owners};
 use crate::report::{GrownFile, KindsLine, LimitLine, OwnersLine, ProcessLine, TimeLeftLine};
 use crate::snapshot::Losses;
@@ -66,13 +66,8 @@ fn is_all_counted(material: &Material<'_>, owners: &Owners) -> bool {
 fn is_little(losses: &Losses, growth_bytes: i64) -> bool {
     // How much these come to, nobody knows.
     let boundless = [Loss::FreeMissed, Loss::EventLost, Loss::LengthUnknown];
-    let bounded = [
-        Loss::LiveMapFull,
-        Loss::PendingMapFull,
-        Loss::ResultUnreadable,
-        Loss::CallAbandoned,
-    ];
-    let lost_bytes: u64 = bounded.iter().map(|reason| losses.get(*reason).bytes).sum();
+    let bounded = LOSSES_WITH_BYTES.iter();
+    let lost_bytes: u64 = bounded.map(|reason| losses.get(*reason).bytes).sum();
     boundless
         .iter()
         .all(|reason| losses.get(*reason).count == 0)

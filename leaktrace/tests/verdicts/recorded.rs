@@ -4,13 +4,11 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use leaktrace::analysis::{Growth, Tracker};
-use leaktrace::snapshot::{SiteReading, Snapshot, Stack, Totals};
+use leaktrace::snapshot::{SiteReading, Snapshot, Totals};
 use leaktrace_common::birth::birth_slot;
-use leaktrace_common::stack::{Source, StackEnd};
 
 use crate::behaviours::Truth;
 use crate::score::{Mark, Tally};
@@ -134,15 +132,9 @@ impl Line {
         let [live_bytes, live_count, allocated_bytes, allocated_count] = self.numbers;
         let slots = birth_slot(at.as_nanos() as u64) + 1;
         let by_birth = (0..slots).map(|slot| self.births.get(&slot).copied().unwrap_or(0));
-        Some(SiteReading {
-            index: 0,
-            stack: Arc::new(Stack {
-                id: 1,
-                source: Source::Heap,
-                end: StackEnd::Complete,
-                frames: Vec::new(),
-            }),
-            totals: Totals {
+        Some(SiteReading::of_numbers(
+            0,
+            Totals {
                 live_bytes,
                 live_count,
                 allocated_bytes,
@@ -150,8 +142,8 @@ impl Line {
                 freed_bytes: allocated_bytes - live_bytes,
                 freed_count: allocated_count - live_count,
             },
-            live_by_birth: Some(by_birth.collect()),
-        })
+            Some(by_birth.collect()),
+        ))
     }
 
     fn change(&mut self, line: &str) {

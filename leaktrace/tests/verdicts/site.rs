@@ -1,12 +1,10 @@
 //! A simulated site: blocks by the time of their birth, and the readings that the kernel side
 //! would give of them. Draws its noise from a seed, so that every run is the same.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use leaktrace::snapshot::{SiteReading, Snapshot, Stack, Totals};
+use leaktrace::snapshot::{SiteReading, Snapshot, Totals};
 use leaktrace_common::birth::birth_slot;
-use leaktrace_common::stack::{Source, StackEnd};
 
 /// Repeatable noise.
 pub(crate) struct Noise(u64);
@@ -200,17 +198,8 @@ impl Site {
             let born_s = (f64::from(batch.born) - 0.5) * self.tick_s;
             live_by_birth[birth_slot((born_s * 1e9) as u64)] += batch.bytes;
         }
-        let reading = SiteReading {
-            index: 0,
-            stack: Arc::new(Stack {
-                id: 1,
-                source: Source::Heap,
-                end: StackEnd::Complete,
-                frames: Vec::new(),
-            }),
-            totals,
-            live_by_birth: births.then(|| live_by_birth.into_boxed_slice()),
-        };
+        let reading =
+            SiteReading::of_numbers(0, totals, births.then(|| live_by_birth.into_boxed_slice()));
         Snapshot::of_sites(Duration::from_secs_f64(elapsed_s), vec![reading])
     }
 }
