@@ -5,6 +5,7 @@ mod grouping;
 mod nothing_seen;
 mod pairs;
 mod process;
+mod unseen;
 mod watched;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::symbolize::{Frame, Naming, suspect};
 
 pub use grouping::GroupBy;
 pub use pairs::PairReading;
+pub use unseen::Unseen;
 
 /// What a report is made of besides names.
 pub struct Material<'a> {
@@ -54,8 +56,8 @@ pub struct Material<'a> {
     pub rss_at_start_bytes: Option<u64>,
     /// Whether mappings are traced.
     pub mappings_traced: bool,
-    /// How long after its exec the program was not counted.
-    pub unseen: Option<Duration>,
+    /// What of the program was not counted, for how long.
+    pub unseen: Option<Unseen>,
     /// When it was counted first, on the clock of the readings.
     pub begun: Duration,
     /// Age from which on live blocks are counted.
@@ -121,7 +123,7 @@ pub fn report(
         comm: material.comm.to_owned(),
         parent_pid: material.parent_pid,
         epoch: (material.epoch > 1).then_some(material.epoch),
-        unseen_s: material.unseen.map(|unseen| unseen.as_secs_f64()),
+        unseen_s: material.unseen.map(|unseen| unseen.time.as_secs_f64()),
         older_s: (!material.older.is_zero()).then_some(material.older.as_secs_f64()),
         process: process::line(material),
         limits: process::limits(material),
@@ -267,11 +269,7 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         notices.push(notice);
     }
     if let Some(unseen) = material.unseen {
-        notices.push(format!(
-            "what the program did in its first {:.0} ms was not seen: its allocator is not the one \
-             of the program before, or another thread than the main one has executed it",
-            unseen.as_secs_f64() * 1000.0
-        ));
+        notices.push(unseen.notice());
     }
     if material.main_thread_ended && material.main_thread_holds_probes {
         notices.push(

@@ -172,30 +172,6 @@ fn of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost() {
     assert!(counted >= CHILDREN / 2, "{}", parent.0);
 }
 
-/// The kernel may exchange the probes of processes that it switches between; those of one must not go with
-/// the other.
-#[test]
-fn children_that_take_turns_on_a_processor_keep_their_probes_to_their_ends() {
-    const PAIRS: &str = "12";
-    let mut target = Target::start(&Program::c("siblings.c"), &[PAIRS]);
-    let tracer = Tracer::attach(target.pid(), &["--follow-forks", "--interval", "1h"]);
-    let truth = target.work();
-    target.end();
-    let session = tracer.wait();
-    let reports = finals(&session);
-    assert_eq!(truth.lines("child").count(), 24);
-    for child in truth.lines("child") {
-        let report = child["pid"].as_u64().and_then(|pid| reports.get(&pid));
-        let Some(report) = report else {
-            panic!("no final report of {child}: {}", session.errors);
-        };
-        let held = report.held_by("heap", "keep_in_turn");
-        let told = (child["bytes"].as_u64(), child["count"].as_u64());
-        assert_eq!((Some(held.bytes), Some(held.count)), told, "{}", report.0);
-        assert_eq!(report.losses(), [], "{}", report.0);
-    }
-}
-
 #[test]
 fn a_stranger_that_gets_the_id_of_a_child_that_has_ended_is_not_taken_for_it() {
     let program = Program::c("many_children.c");

@@ -32,7 +32,7 @@ use std::time::Duration;
 pub use compile::{Program, traced_programs};
 pub use files::{copy, path_text, read, run_tool, scratch};
 pub use memory_group::MemoryGroup;
-pub use procfs::{code_at, cpu_time, peak_resident_bytes};
+pub use procfs::{code_at, cpu_time, kernel_is_at_least, peak_resident_bytes};
 pub use report::{Frame, Held, Report, Site};
 pub use root::{children, copy_mapped, fill_root, mapped_files};
 pub use samples::{Agreement, compare_stacks};

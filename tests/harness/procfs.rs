@@ -59,3 +59,11 @@ pub(crate) fn file_offset_of(pid: u32, address: u64) -> u64 {
     });
     offset.expect("an address of code that is mapped")
 }
+
+/// Whether this machine runs this version of Linux, or a newer one.
+pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+    (number(), number()) >= (Some(major), Some(minor))
+}

@@ -2,6 +2,7 @@
 //! the process that it started.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub struct Spawned {
 impl Spawned {
     /// Starts the command. The program has replaced the child when this returns.
     pub fn start(command: &mut Command) -> Self {
+        with_default_signals(command);
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command
             .spawn()
@@ -64,6 +66,22 @@ impl Spawned {
         );
         self.child.wait().expect("cannot wait for a child")
     }
+}
+
+/// Signals that a shell has its background jobs ignore have their usual effect again: tests stop what they
+/// have started by them.
+fn with_default_signals(command: &mut Command) {
+    let restore = || {
+        for number in [libc::SIGINT, libc::SIGQUIT] {
+            // SAFETY: allowed between fork and exec (signal-safety(7)); no handler is installed.
+            if unsafe { libc::signal(number, libc::SIG_DFL) } == libc::SIG_ERR {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes only calls that are allowed between fork and exec.
+    unsafe { command.pre_exec(restore) };
 }
 
 impl Drop for Spawned {

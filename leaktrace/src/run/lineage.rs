@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use leaktrace_common::stack::Source;
 
 use super::traced::{Traced, hazard};
+use crate::compose::Unseen;
 use crate::probes::Program;
 use crate::report::NewTarget;
 use crate::session::{ExitStatus, NewProcess, Session};
@@ -26,6 +27,7 @@ impl Traced {
     pub(super) fn forked(&self, child: NewProcess, begun: Duration) -> Self {
         let mut traced = self.relative(child.tgid, begun);
         traced.index = child.index;
+        traced.unseen = child.exposed.map(Unseen::probes_exchanged);
         traced.parent = Some(self.pid);
         traced.epoch = self.epoch;
         traced.objects.clone_from(&self.objects);
@@ -47,6 +49,7 @@ impl Traced {
     pub(super) fn spawned(&self, child: NewProcess, begun: Duration) -> Self {
         let mut traced = self.relative(child.tgid, begun);
         traced.index = child.index;
+        traced.unseen = child.exposed.map(Unseen::probes_exchanged);
         traced.parent = Some(self.pid);
         traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
@@ -68,6 +71,7 @@ impl Traced {
     pub(super) fn executed(&self, next: NewProcess, begun: Duration) -> Self {
         let mut traced = self.relative(self.pid, begun);
         traced.index = next.index;
+        traced.unseen = next.exposed.map(Unseen::probes_exchanged);
         traced.former.clone_from(&self.former);
         traced.former.push(self.index);
         traced.life = self.life;
@@ -145,7 +149,7 @@ impl Traced {
         }
         session.take_over(self.index);
         self.waiting_since = None;
-        self.unseen = self.unseen_since_exec(session);
+        self.unseen = self.unseen_since_exec(session).or(self.unseen);
         if self.mmap {
             self.count_own_mappings(session)?;
         } else if !found {
@@ -186,14 +190,14 @@ impl Traced {
 
     /// How long the program ran before its probes were in place; `None` when they were from the
     /// start, because it allocates with the same objects as the program before.
-    fn unseen_since_exec(&self, session: &Session) -> Option<Duration> {
+    fn unseen_since_exec(&self, session: &Session) -> Option<Unseen> {
         let exec = session.exec(self.index)?;
         let allocators = self.allocators();
         let known = !allocators.is_empty()
             && allocators
                 .iter()
                 .all(|file| self.allocators_before.contains(file));
-        (!known || !exec.probes_survived).then_some(exec.ran)
+        (!known || !exec.probes_survived).then_some(Unseen::other_allocator(exec.ran))
     }
 
     /// The program, or the session, has ended before its libraries were looked at. That something was
@@ -215,7 +219,8 @@ impl Traced {
                 self.pid,
                 self.comm
             );
-            self.unseen = session.exec(self.index).map(|exec| exec.ran);
+            let exec = session.exec(self.index);
+            self.unseen = exec.map(|exec| Unseen::other_allocator(exec.ran));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
 use crate::analysis::{Alerted, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
 use crate::cli::{self, TraceArgs};
-use crate::compose::{self, GroupBy, Material, PairReading};
+use crate::compose::{self, GroupBy, Material, PairReading, Unseen};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
 use crate::probes::{ProbePlan, Step};
 use crate::report::{ProbeLine, Report, TargetLine};
@@ -67,8 +67,8 @@ pub(super) struct Traced {
     pub(super) functions_told: usize,
     /// Allocators of the program before an exec: their probes are in place when the next one starts.
     pub(super) allocators_before: Vec<FileId>,
-    /// How long after its exec the program was not counted.
-    pub(super) unseen: Option<Duration>,
+    /// What of it was not counted, for how long.
+    pub(super) unseen: Option<Unseen>,
     /// Where its functions that free are.
     pub(super) free_code: Vec<Range<u64>>,
     /// The user wants its system calls counted in any case.

@@ -204,7 +204,7 @@ impl Session {
 }
 
 /// The threads that a process has now.
-fn threads(pid: u32) -> io::Result<Vec<u32>> {
+pub(super) fn threads(pid: u32) -> io::Result<Vec<u32>> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.parse().ok()).collect())

@@ -6,8 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use super::perf_event::{Exchange, Inherit, link, open_event, set_apart};
+use super::attach::threads;
+use super::perf_event::{Dummy, Exchange, Inherit, link, open_dummy, open_event};
 use super::tracefs::Tracefs;
 use crate::target::FileId;
 
@@ -35,6 +37,34 @@ pub(super) struct Inherited {
     carriers: Vec<OwnedFd>,
     links: Vec<OwnedFd>,
     exchange: Exchange,
+    apart: HashMap<u16, Apart>,
+    /// When new processes were looked for last.
+    looked: Instant,
+}
+
+/// A process whose children the kernel cannot take for copies of it, nor of one another.
+struct Apart {
+    /// One for each thread that it had then; those that these make have copies.
+    _dummies: Vec<Dummy>,
+    /// Entries of the table of processes up to this serial may have been made before.
+    since: u32,
+    /// Whether its own probes may have gone with those of another process before.
+    was_exposed: bool,
+}
+
+/// A new entry of the table of processes.
+#[derive(Clone, Copy)]
+pub(super) struct Relative {
+    /// Its place.
+    pub(super) index: u16,
+    /// The place of the process, or the program, that it comes from.
+    pub(super) parent: u16,
+    /// Its process id.
+    pub(super) tgid: u32,
+    /// Its number among all entries.
+    pub(super) serial: u32,
+    /// Whether the process was there before, and runs another program now.
+    pub(super) is_exec: bool,
 }
 
 /// The events of a process. Its children have copies of them, which the kernel takes away when these are
@@ -69,6 +99,8 @@ impl Inherited {
             carriers: Vec::new(),
             links: Vec::new(),
             exchange: Exchange::Never,
+            apart: HashMap::new(),
+            looked: Instant::now(),
         };
         opened.remove_leftovers()?;
         Ok(opened)
@@ -111,6 +143,9 @@ impl Inherited {
             return Err(io::Error::from_raw_os_error(libc::ESRCH));
         }
         self.keep(process, events);
+        if self.exchange == Exchange::Possible && !self.apart.contains_key(&process) {
+            self.set_apart(process, threads, false, || 0);
+        }
         if let Some(carrier) = carrier {
             self.links.push(link(program, carrier.as_raw_fd(), cookie)?);
             self.carriers.push(carrier);
@@ -119,6 +154,22 @@ impl Inherited {
             }
         }
         Ok(())
+    }
+
+    fn set_apart(
+        &mut self,
+        process: u16,
+        threads: &[u32],
+        was_exposed: bool,
+        serials: impl FnOnce() -> u32,
+    ) {
+        let dummies = threads.iter().filter_map(|thread| open_dummy(*thread).ok());
+        let apart = Apart {
+            _dummies: dummies.collect(),
+            since: serials(),
+            was_exposed,
+        };
+        self.apart.insert(process, apart);
     }
 
     fn keep(&mut self, process: u16, events: Vec<OwnedFd>) {
@@ -150,21 +201,36 @@ impl Inherited {
         }
     }
 
-    /// A process comes from another one, and has its events.
-    pub(super) fn adopt(&mut self, child: u16, parent: u16, tgid: u32) {
-        if self.exchange == Exchange::Possible {
-            // Ignored: it has ended.
-            let _ = set_apart(tgid);
-        }
+    /// Says how long ago it was asked last: new processes are at most as old.
+    pub(super) fn look(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.looked, now))
+    }
+
+    /// A process comes from another one, and has its events. Returns whether these may have been exchanged
+    /// with another's until now. `serials` reads the number of entries in the table of processes so far.
+    pub(super) fn adopt(&mut self, new: Relative, serials: impl FnOnce() -> u32) -> bool {
         for kept in &mut self.events {
-            if kept.users.contains(&parent) {
-                kept.users.insert(child);
+            if kept.users.contains(&new.parent) {
+                kept.users.insert(new.index);
             }
         }
+        if self.exchange == Exchange::Never {
+            return false;
+        }
+        let parent = self.apart.get(&new.parent);
+        let was_exposed = parent.is_none_or(|parent| {
+            new.serial <= parent.since && (parent.was_exposed || !new.is_exec)
+        });
+        // One that has ended has none.
+        let threads = threads(new.tgid).unwrap_or_default();
+        self.set_apart(new.index, &threads, was_exposed, serials);
+        was_exposed
     }
 
     /// A process has ended. Events go when everybody has who has them.
     pub(super) fn forget(&mut self, process: u16) {
+        self.apart.remove(&process);
         self.events.retain_mut(|kept| {
             kept.owner = kept.owner.filter(|owner| *owner != process);
             kept.users.remove(&process);

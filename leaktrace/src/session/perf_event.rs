@@ -20,6 +20,9 @@ pub(super) enum Inherit {
     No,
 }
 
+/// An event that counts nothing. Processes do not inherit it, which sets them apart: see [`open_dummy`].
+pub(super) type Dummy = OwnedFd;
+
 /// Whether the kernel exchanges the inherited events of two threads when it switches from one to the other,
 /// instead of putting those of one away and taking those of the other out.
 ///
@@ -48,13 +51,16 @@ pub(super) fn open_event(id: u64, thread: u32, inherit: Inherit) -> io::Result<O
     open(&attributes, thread)
 }
 
-/// Has the events that a thread has by now never exchanged: those of one that events were opened for by
-/// itself are not taken for a copy of another's.
-pub(super) fn set_apart(thread: u32) -> io::Result<()> {
+/// Has the events that a thread has by now never exchanged: those of one that an event was opened for by
+/// itself are not taken for a copy of another's. Nor are, while the dummy is open, those of the processes
+/// that this thread and the threads that it makes fork: these lack one.
+pub(super) fn open_dummy(thread: u32) -> io::Result<Dummy> {
     let mut attributes = attributes()?;
     attributes.type_ = aya_obj::generated::perf_type_id::PERF_TYPE_SOFTWARE as u32;
     attributes.config = PERF_COUNT_SW_DUMMY;
-    open(&attributes, thread).map(drop)
+    attributes.set_inherit(1);
+    attributes.set_inherit_thread(1);
+    open(&attributes, thread)
 }
 
 fn attributes() -> io::Result<perf_event_attr> {

@@ -11,6 +11,7 @@ use leaktrace_common::limits::{MAX_PAIRS, MAX_PROCESSES};
 use leaktrace_common::process::ProcessState;
 use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
 
+use super::inherited::{Inherited, Relative};
 use super::{Session, monotonic_ns};
 use crate::snapshot::Stack;
 use crate::target::Mappings;
@@ -33,6 +34,8 @@ pub struct NewProcess {
     pub tgid: u32,
     /// Where it comes from.
     pub origin: ProcessOrigin,
+    /// When its probes may have gone with those of another process until now: how long at most.
+    pub exposed: Option<Duration>,
 }
 
 /// Where a new entry of the table comes from.
@@ -143,6 +146,7 @@ impl Session {
             .collect();
         new.sort_by_key(|(_, state)| state.serial);
         let mut found = Vec::with_capacity(new.len());
+        let age = self.inherited.as_mut().map(Inherited::look);
         for (index, state) in new {
             let parent = state.parent as u16;
             let before = self.processes.read(usize::from(parent));
@@ -152,13 +156,22 @@ impl Session {
                 (false, false) => ProcessOrigin::Fork(parent),
             };
             self.enter(index);
-            if let Some(inherited) = &mut self.inherited {
-                inherited.adopt(index, parent, state.tgid);
-            }
+            let relative = Relative {
+                index,
+                parent,
+                tgid: state.tgid,
+                serial: state.serial,
+                is_exec: matches!(origin, ProcessOrigin::Exec(_)),
+            };
+            let control = &self.control;
+            let serials = || control.read(0).serials;
+            let inherited = self.inherited.as_mut();
+            let is_exposed = inherited.is_some_and(|known| known.adopt(relative, serials));
             found.push(NewProcess {
                 index,
                 tgid: state.tgid,
                 origin,
+                exposed: age.filter(|_| is_exposed),
             });
         }
         found

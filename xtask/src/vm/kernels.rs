@@ -20,7 +20,7 @@ pub(crate) struct Kernel {
 }
 
 /// What a guest runs: the end-to-end test binaries of these names.
-pub(crate) const SUITES: [&str; 13] = [
+pub(crate) const SUITES: [&str; 14] = [
     "exact",
     "chains",
     "failure_semantics",
@@ -33,6 +33,7 @@ pub(crate) const SUITES: [&str; 13] = [
     "ends",
     "survival",
     "lineage",
+    "siblings",
     "allocators",
 ];
 
