@@ -80,17 +80,84 @@ impl<T: Pod> MappedArray<T> {
         unsafe { std::ptr::read_volatile(self.place(index)) }
     }
 
-    /// Changes a value that the programs do not write in the fields changed here.
+    /// Changes a value. Fields that `change` leaves alone are not written: the programs may be
+    /// counting in them.
     pub(super) fn update(&self, index: usize, change: impl FnOnce(&mut T)) {
-        // SAFETY: as for `read`. No other reference into the mapping exists on this side, and
-        // the programs change single words of it atomically.
-        change(unsafe { &mut *self.place(index) });
+        let before = self.read(index);
+        let mut after = before;
+        change(&mut after);
+        // SAFETY: the place is inside the mapping and aligned to 8; nothing refers into it.
+        unsafe { write_changes(self.place(index), &before, &after) };
     }
+}
+
+/// Writes the words in which two values differ: a field of 64 bits at once, and one of 32 bits without the
+/// one beside it.
+///
+/// # Safety
+///
+/// `place` is valid for writes of a `T`, and aligned to 8 if that has 8 bytes or more, else to 4.
+unsafe fn write_changes<T: Pod>(place: *mut T, before: &T, after: &T) {
+    let (before, after) = (halves(before), halves(after));
+    let place = place.cast::<u32>();
+    for at in (0..after.len()).step_by(2) {
+        let differs = |at: usize| before.get(at) != after.get(at);
+        // SAFETY: both halves are inside of the value, as the caller says.
+        unsafe {
+            match (differs(at), differs(at + 1)) {
+                (true, true) => {
+                    let both = u64::from(after[at]) | u64::from(after[at + 1]) << u32::BITS;
+                    place.add(at).cast::<u64>().write_volatile(both);
+                }
+                (true, false) => place.add(at).write_volatile(after[at]),
+                (false, true) => place.add(at + 1).write_volatile(after[at + 1]),
+                (false, false) => {}
+            }
+        }
+    }
+}
+
+/// The value in pieces of 32 bits, lower half first: values are little-endian where probes work.
+fn halves<T: Pod>(value: &T) -> Vec<u32> {
+    const {
+        assert!(size_of::<T>().is_multiple_of(4), "values have whole words");
+        assert!(cfg!(target_endian = "little"));
+    }
+    let count = size_of::<T>() / size_of::<u32>();
+    let start = std::ptr::from_ref(value).cast::<u32>();
+    // SAFETY: that many whole words are inside of the value; any bytes are integers.
+    (0..count)
+        .map(|at| unsafe { start.add(at).read_unaligned() })
+        .collect()
 }
 
 impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `map` and nothing refers to it any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length_bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_programs_have_counted_meanwhile_stays() {
+        let before = [1_u64, 2 | 3 << 32, u64::MAX, 7];
+        // 2 and 7 have become 20 and 70 since the value was read.
+        let mut place = [1, 20 | 3 << 32, u64::MAX, 70];
+        let after = [4, 2 | 30 << 32, 5, 7];
+        // SAFETY: a local array of the type, aligned to 8.
+        unsafe { write_changes(&raw mut place, &before, &after) };
+        assert_eq!(place, [4, 20 | 30 << 32, 5, 70]);
+    }
+
+    #[test]
+    fn a_value_of_half_a_word_is_written_alone() {
+        let mut places = [1_u32, 2];
+        // SAFETY: the first element of a local array.
+        unsafe { write_changes(&raw mut places[0], &1, &9) };
+        assert_eq!(places, [9, 2]);
     }
 }

@@ -6,7 +6,7 @@ use super::Frame;
 use super::wrappers::is_wrapper;
 
 /// Libraries that allocate for those who call them, by the beginning of their file's name.
-const LIBRARIES: [&str; 13] = [
+const LIBRARIES: [&str; 14] = [
     "libc.so",
     "libc-2",
     "libc.musl",
@@ -17,6 +17,7 @@ const LIBRARIES: [&str; 13] = [
     "libc++abi",
     "libgcc_s",
     "libpthread",
+    "libffi.so",
     "libjemalloc",
     "libtcmalloc",
     "libmimalloc",
