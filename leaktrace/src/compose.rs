@@ -9,7 +9,7 @@ mod unseen;
 mod watched;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use leaktrace_common::birth::birth_slot_start_ns;
 use leaktrace_common::loss::Loss;
@@ -38,6 +38,8 @@ pub struct Material<'a> {
     pub epoch: u32,
     /// Process that it was forked from under trace.
     pub parent_pid: Option<u32>,
+    /// When the reading was taken.
+    pub time: SystemTime,
     /// The reading.
     pub snapshot: &'a Snapshot,
     /// The readings before it.
@@ -118,6 +120,7 @@ pub fn report(
     Report {
         seq: material.seq,
         is_final: material.is_final,
+        time: material.time,
         elapsed_s: snapshot.elapsed.as_secs_f64(),
         pid: material.pid,
         comm: material.comm.to_owned(),

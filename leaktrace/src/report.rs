@@ -1,7 +1,9 @@
 //! What a report says, ready to be written in any format. Serialises to the JSON lines of the
 //! interface; computes nothing.
 
-use serde::Serialize;
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
 
 pub use crate::analysis::Verdict;
 pub use crate::symbolize::Frame;
@@ -109,6 +111,9 @@ pub struct Report {
     /// Whether this is the last one.
     #[serde(rename = "final")]
     pub is_final: bool,
+    /// When it was read, in UTC, as RFC 3339 writes it.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
     /// Seconds since the probes were armed.
     pub elapsed_s: f64,
     /// Process id.
@@ -172,6 +177,10 @@ pub struct Report {
     pub notices: Vec<String>,
 }
 
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+}
+
 /// The whole process.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ProcessLine {
@@ -190,7 +199,7 @@ pub struct ProcessLine {
     /// the growth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explained_ratio: Option<f64>,
-    /// How the resident set moves: `climbing`, `falling`, `tidal` or `flat`; absent while too little
+    /// How the resident set moves: `climbing`, `falling`, `tidal`, `stepped` or `flat`; absent while too little
     /// was seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rss_pattern: Option<&'static str>,

@@ -122,8 +122,13 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         }
     };
     let slope = slope(&whole, verdict, survival);
-    // No trend yet, and yet the slope is not zero beyond doubt: a few readings more will tell.
-    let moves = slope.is_some_and(|slope| slope.low > 0.0 || slope.high < 0.0);
+    // No trend yet, and yet the slope is not zero beyond doubt, or may be much: a few readings more will
+    // tell.
+    let highest = whole.live.iter().copied().fold(0.0, f64::max);
+    let moves = slope.is_some_and(|slope| {
+        let is_much = slope.value.abs() * whole.span_s() > PLATEAU_SHARE * highest;
+        slope.low > 0.0 || slope.high < 0.0 || is_much
+    });
     let (verdict, finding) = match verdict {
         Verdict::Steady if moves && series.readings() < MIN_READINGS_FOR_LEAK => {
             (Verdict::Unknown, Finding::TooEarly)
@@ -164,7 +169,7 @@ fn kept_finding(kept: Kept) -> Finding {
 /// leak whose levels drown in what comes and goes by what stays of it.
 fn slope(whole: &Window, verdict: Verdict, survival: Survival) -> Option<Slope> {
     let judged = match verdict {
-        Verdict::Steady => later_half(whole),
+        Verdict::Steady => at_rest(whole),
         _ => whole.clone(),
     };
     let per_step = theil_sen(&judged.live)?;
@@ -238,6 +243,12 @@ fn rises_after_calm(whole: &Window, points: &[Point]) -> bool {
 fn later_half(window: &Window) -> Window {
     let levels = window.live.len();
     window.from((levels / 2).min(levels.saturating_sub(MIN_READINGS_FOR_VERDICT as usize)))
+}
+
+/// The later half of the time, in as many levels as a slope takes.
+fn at_rest(window: &Window) -> Window {
+    let levels = window.live.len();
+    window.from((levels / 2).min(levels.saturating_sub(MIN_READINGS_FOR_SLOPE as usize)))
 }
 
 /// Whether the later half still moves in this direction, which a cache that has filled does not.

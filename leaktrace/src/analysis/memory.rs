@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use super::forecast::seconds_until;
 use super::growth::judge;
-use super::series::Series;
+use super::series::{Point, Series};
 use super::trend::theil_sen;
 use super::verdict::Verdict;
 use super::window::{MAX_STEPS, Window};
 use crate::snapshot::Totals;
 use crate::target::{BoundKind, MemoryUse};
 
-/// Part of its highest level by which a resident set has to move to be called tidal.
+/// Part of its highest level by which a resident set has to rise and to fall to be called tidal, and by
+/// which it has to do one of them to have stepped.
 const TIDE_SHARE: f64 = 0.1;
+
 /// By how much each kind has changed since the start, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryGrowth {
@@ -94,20 +96,22 @@ impl MemoryTracker {
         })
     }
 
-    /// How the resident set moves: `climbing`, `falling`, `tidal` (up and down) or `flat`; absent
-    /// while too little was seen.
+    /// How the resident set moves: `climbing`, `falling`, `tidal` (up and down), `stepped` (to another
+    /// level, at which it has stayed) or `flat`; absent while too little was seen.
     pub fn pattern(&self) -> Option<&'static str> {
         let points = self.resident.points();
         let highest = points.iter().map(|point| point.live_bytes).max()?;
-        let lowest = points.iter().map(|point| point.low_bytes).min()?;
+        let (rise, fall) = widest_moves(points);
+        let is_wide = |bytes: u64| bytes as f64 > TIDE_SHARE * highest as f64;
         match judge(&self.resident, None).verdict {
             Verdict::Unknown => None,
             Verdict::Leaking | Verdict::Growing => Some("climbing"),
             Verdict::Shrinking => Some("falling"),
-            Verdict::Steady if (highest - lowest) as f64 > TIDE_SHARE * highest as f64 => {
-                Some("tidal")
-            }
-            Verdict::Steady => Some("flat"),
+            Verdict::Steady => Some(match (is_wide(rise), is_wide(fall)) {
+                (true, true) => "tidal",
+                (false, false) => "flat",
+                _ => "stepped",
+            }),
         }
     }
 
@@ -163,6 +167,19 @@ impl TimeLeft {
             ..first
         }
     }
+}
+
+/// The most that a level has risen by above any level before it, and fallen by below any.
+fn widest_moves(points: &[Point]) -> (u64, u64) {
+    let (mut lowest, mut highest) = (u64::MAX, 0);
+    let (mut rise, mut fall) = (0, 0);
+    for point in points {
+        lowest = lowest.min(point.low_bytes);
+        rise = rise.max(point.live_bytes - lowest.min(point.live_bytes));
+        fall = fall.max(highest.max(point.live_bytes) - point.low_bytes.min(point.live_bytes));
+        highest = highest.max(point.live_bytes);
+    }
+    (rise, fall)
 }
 
 fn push(series: &mut Series, elapsed: Duration, level_bytes: u64) {
@@ -272,6 +289,11 @@ mod tests {
         assert_eq!(tracked(|s| 9000 - s * 100).pattern(), Some("falling"));
         assert_eq!(tracked(|s| 9000 + s % 8 * 1000).pattern(), Some("tidal"));
         assert_eq!(tracked(|s| 900_000 + s % 3).pattern(), Some("flat"));
+        let step = |second: u64| second / 8 % 2;
+        assert_eq!(tracked(|s| 9000 + step(s) * 3000).pattern(), Some("tidal"));
+        let stepped = |from: u64, to: u64| tracked(move |s| if s < 30 { from } else { to } + s % 3);
+        assert_eq!(stepped(10_000, 15_000).pattern(), Some("stepped"));
+        assert_eq!(stepped(15_000, 10_000).pattern(), Some("stepped"));
         assert_eq!(MemoryTracker::default().pattern(), None);
     }
 

@@ -29,7 +29,7 @@ pub use churn::Churn;
 pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;
 pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
-pub use ranking::Order;
+pub use ranking::{Order, rank};
 pub use reason::{Finding, Reason, Steps};
 pub use verdict::Verdict;
 

@@ -5,12 +5,13 @@ use std::cmp::Reverse;
 use crate::snapshot::{SiteReading, Snapshot};
 
 use super::Tracker;
+use super::verdict::Verdict;
 
 /// What "top" means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// Fastest growth first; sites of unknown growth rank as if they did not grow, and equals by
-    /// their live bytes.
+    /// What is judged leaking before all else, and of each the fastest growth first; sites of which it is
+    /// not known that they grow rank as if they did not, and equals by their live bytes.
     #[default]
     Growth,
     /// Most live bytes first.
@@ -39,11 +40,16 @@ pub(super) fn top<'a>(
             // The exact slope costs thousands of divisions a site: only for sites that can win.
             let candidates = count.saturating_mul(4).saturating_add(64);
             if candidates < sites.len() {
-                sort_by_growth(&mut sites, |site| tracker.rough_growth(site.index));
+                sort_by_growth(&mut sites, |site| (false, tracker.rough_growth(site.index)));
                 sites.truncate(candidates);
             }
             sort_by_growth(&mut sites, |site| {
-                tracker.growth(site.index).bytes_per_s.unwrap_or(0.0)
+                let growth = tracker.growth(site.index);
+                rank(
+                    growth.verdict,
+                    growth.bytes_per_s,
+                    growth.interval_bytes_per_s,
+                )
             });
         }
     }
@@ -51,13 +57,31 @@ pub(super) fn top<'a>(
     sites
 }
 
+/// By what sites are ranked that have this verdict and this slope: whether it is a leak, and how fast it
+/// grows beyond doubt. What moves up and down has a slope, too, which says nothing.
+pub fn rank(
+    verdict: Verdict,
+    bytes_per_s: Option<f64>,
+    interval_bytes_per_s: Option<[f64; 2]>,
+) -> (bool, f64) {
+    let is_leak = verdict == Verdict::Leaking;
+    let may_be_zero = interval_bytes_per_s.is_none_or(|[low, high]| low <= 0.0 && high >= 0.0);
+    match may_be_zero && !is_leak {
+        true => (false, 0.0),
+        false => (is_leak, bytes_per_s.unwrap_or(0.0)),
+    }
+}
+
 /// Most live bytes first; equal sites keep one order from report to report.
 fn by_bytes(site: &SiteReading) -> (Reverse<u64>, u32) {
     (Reverse(site.totals.live_bytes), site.index)
 }
 
-fn sort_by_growth(sites: &mut [&SiteReading], growth: impl Fn(&SiteReading) -> f64) {
-    sites.sort_by_cached_key(|site| (Reverse(Slope(growth(site))), by_bytes(site)));
+fn sort_by_growth(sites: &mut [&SiteReading], growth: impl Fn(&SiteReading) -> (bool, f64)) {
+    sites.sort_by_cached_key(|site| {
+        let (is_leak, slope) = growth(site);
+        (Reverse((is_leak, Slope(slope))), by_bytes(site))
+    });
 }
 
 /// A slope as a sort key; slopes are never NaN, and total order would be right even then.
@@ -92,7 +116,6 @@ mod tests {
     use leaktrace_common::stack::{Source, StackEnd};
 
     use super::*;
-    use crate::analysis::Verdict;
     use crate::snapshot::{Losses, Stack, Totals};
     use crate::target::Mappings;
 
@@ -145,6 +168,23 @@ mod tests {
         assert_eq!(tracker.growth(1).verdict, Verdict::Leaking);
         assert_eq!(tracker.growth(2).verdict, Verdict::Steady);
         assert_eq!(tracker.growth(77).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_leak_stands_before_what_grows_faster_or_only_moves() {
+        let mut tracker = Tracker::new();
+        let mut last = snapshot(0, &[]);
+        for i in 0..40_u64 {
+            // What fills up, what goes up and down, and what leaks slowly.
+            let fills = 1_000_000 - 1_000_000 / (i + 1);
+            let moves = 500_000 + (i * i * 7919) % 400_000;
+            last = snapshot(i * 1000, &[(fills, 1), (moves, 1), (1000 + i * 10, 1)]);
+            tracker.observe(&last);
+        }
+        assert_eq!(tracker.growth(2).verdict, Verdict::Leaking);
+        assert_eq!(indexes(&tracker.top(&last, Order::Growth, 0))[0], 2);
+        let noise = rank(Verdict::Steady, Some(900.0), Some([-2000.0, 2500.0]));
+        assert!(noise < rank(Verdict::Growing, Some(10.0), Some([5.0, 15.0])));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use crate::analysis::{Growth, Order};
+use crate::analysis::{Growth, Order, rank};
 use crate::report::{Frame, Site, Verdict};
 
 /// What makes two sites one.
@@ -131,10 +131,16 @@ impl Group {
 }
 
 fn sort(groups: &mut [Site], order: Order) {
-    let rate = |site: &Site| site.growth_bytes_per_s.unwrap_or(0.0);
+    let rank = |site: &Site| {
+        let interval = site.growth_interval_bytes_per_s;
+        rank(site.verdict, site.growth_bytes_per_s, interval)
+    };
     groups.sort_by(|a, b| {
         let first = match order {
-            Order::Growth => rate(b).total_cmp(&rate(a)),
+            Order::Growth => {
+                let ((a_leaks, a_rate), (b_leaks, b_rate)) = (rank(a), rank(b));
+                b_leaks.cmp(&a_leaks).then(b_rate.total_cmp(&a_rate))
+            }
             Order::Count => b.live_count.cmp(&a.live_count),
             Order::Bytes => std::cmp::Ordering::Equal,
         };

@@ -4,7 +4,7 @@ use super::{Material, site};
 use crate::analysis::{Alert, Turn};
 use crate::report::ChurnSite;
 use crate::snapshot::Snapshot;
-use crate::symbolize::Naming;
+use crate::symbolize::{Frame, Naming};
 use crate::units;
 
 /// Each condition that holds as a sentence.
@@ -106,7 +106,7 @@ fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     let site = site(material, reading, naming);
     let frame = site.suspect_frame.and_then(|index| site.frames.get(index));
     let function = frame.or_else(|| site.frames.first());
-    let function = function.and_then(|frame| frame.function.as_deref());
+    let called = function.map(Frame::label);
     let of_pair = reading.stack.source.pair();
     let pair = of_pair.and_then(|pair| material.pairs.get(usize::from(pair)));
     let (live, rate) = match pair {
@@ -121,7 +121,7 @@ fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     };
     format!(
         "{} with {live} live, {}, id {id:016x}",
-        function.unwrap_or("code without a name"),
+        called.as_deref().unwrap_or("code without a stack"),
         rate.as_deref().unwrap_or("at an unknown rate"),
     )
 }

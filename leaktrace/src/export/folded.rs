@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::report::{Report, Site};
 
-use super::label;
 use super::sanitize::folded_frame;
 
 /// Every site of these reports as `comm;outer;…;inner bytes`, equal stacks summed, sorted. A
@@ -50,7 +49,7 @@ fn stack(process: &str, site: &Site, with_source: bool) -> String {
         frames.push("[no stack]".to_owned());
     }
     let outermost_first = site.frames.iter().rev();
-    frames.extend(outermost_first.map(|frame| folded_frame(&label::name(frame))));
+    frames.extend(outermost_first.map(|frame| folded_frame(&frame.label())));
     frames.join(";")
 }
 

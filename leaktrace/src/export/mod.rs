@@ -13,7 +13,6 @@ pub mod text;
 mod brief;
 mod churn_text;
 mod columns;
-mod label;
 mod memory_text;
 mod stack_text;
 

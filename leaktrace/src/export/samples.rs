@@ -106,6 +106,7 @@ pub(super) fn report() -> Report {
         older_s: None,
         seq: 1,
         is_final: false,
+        time: std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_795_293_241_042),
         elapsed_s: 10.0,
         pid: 4242,
         comm: "api".to_owned(),

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use crate::report::Frame;
+use crate::symbolize::base_name;
 
 use super::columns::{MAX_COLUMNS, pad_right, shorten_middle, width};
-use super::label;
 use super::sanitize::plain;
 
 /// Frames shown of one stack.
@@ -75,7 +75,7 @@ fn row(frame: &Frame) -> Row {
         _ => String::new(),
     };
     Row {
-        name: plain(&label::name(frame)).into_owned(),
+        name: plain(&frame.label()).into_owned(),
         offset,
         place: place(frame),
     }
@@ -90,9 +90,9 @@ fn place(frame: &Frame) -> String {
                 .line
                 .map(|line| format!(":{line}"))
                 .unwrap_or_default();
-            format!("{}{line}", label::base_name(file))
+            format!("{}{line}", base_name(file))
         }
-        (None, Some(module)) if named => label::base_name(module).to_owned(),
+        (None, Some(module)) if named => base_name(module).to_owned(),
         _ => String::new(),
     };
     let mark = if frame.inlined { " (inlined)" } else { "" };

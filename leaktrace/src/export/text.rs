@@ -74,7 +74,8 @@ fn title(report: &Report) -> String {
 }
 
 fn push_header(out: &mut String, report: &Report) {
-    out.push_str(&wrap("", &title(report)));
+    let time = humantime::format_rfc3339_seconds(report.time);
+    out.push_str(&wrap("", &format!("{}, {time}", title(report))));
     let process = [
         ("  rss   ", memory_text::resident(report)),
         ("  of it ", memory_text::owners(report)),
@@ -227,14 +228,27 @@ fn heading(rank: usize, site: &Site, report: &Report) -> Heading {
     let share = units::share(site.live_bytes, whole_bytes);
     Heading {
         rank: format!("#{rank}"),
-        rate: site
-            .growth_bytes_per_s
-            .map_or("? B/s".to_owned(), units::rate),
+        rate: rate(site),
         verdict: site.verdict,
         bytes: units::bytes(site.live_bytes),
         blocks: units::counted(site.live_count, noun),
         share: format!("{share} of {}", site.source),
         id: short_id(&site.id),
+    }
+}
+
+/// The growth in its column. What moves and is judged to be at rest has a slope by chance; the line below
+/// says it with its interval.
+fn rate(site: &Site) -> String {
+    let is_chance = site.verdict == Verdict::Steady
+        && site.growth_bytes_per_s != Some(0.0)
+        && site
+            .growth_interval_bytes_per_s
+            .is_some_and(|[low, high]| low <= 0.0 && high >= 0.0);
+    match site.growth_bytes_per_s {
+        Some(_) if is_chance => "~0 B/s".to_owned(),
+        Some(rate) => units::rate(rate),
+        None => "? B/s".to_owned(),
     }
 }
 

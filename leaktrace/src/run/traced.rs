@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
@@ -60,6 +60,8 @@ pub(super) struct Traced {
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
+    /// When that was taken.
+    read_at: SystemTime,
     /// Whether the kernel takes the probes out when the main thread ends.
     main_thread_holds_probes: bool,
     pub(super) mmap: bool,
@@ -184,6 +186,7 @@ impl Traced {
                 rss_bytes: None,
                 mappings,
             },
+            read_at: SystemTime::now(),
             mmap,
             functions_told: 0,
             allocators_before: Vec::new(),
@@ -347,6 +350,7 @@ impl Traced {
             .with_context(|| format!("failed to read what process {} holds", self.pid))?;
         sites.retain(|site| !is_allocators_own(site, &self.free_code));
         self.main_thread_holds_probes = session.main_thread_holds_probes();
+        self.read_at = SystemTime::now();
         self.latest = Snapshot {
             elapsed,
             unmatched_frees: session.unmatched_frees(self.index),
@@ -460,6 +464,7 @@ impl Traced {
             comm: &self.comm,
             epoch: self.epoch,
             parent_pid: self.parent,
+            time: self.read_at,
             snapshot: &self.latest,
             tracker: &self.tracker,
             alerts: &alerts,

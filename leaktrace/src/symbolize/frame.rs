@@ -27,6 +27,27 @@ pub struct Frame {
     pub inlined: bool,
 }
 
+impl Frame {
+    /// What it is called: the function's name; without one, `module+0xoffset`; without a module, the
+    /// address. Sanitises nothing.
+    pub fn label(&self) -> String {
+        match (&self.function, &self.module, self.offset) {
+            (Some(function), _, _) if !function.is_empty() => function.clone(),
+            (_, Some(module), Some(offset)) => format!("{}+{offset:#x}", base_name(module)),
+            (_, Some(module), None) => format!("{} {:#x}", base_name(module), self.address),
+            (_, None, _) => format!("{:#x}", self.address),
+        }
+    }
+}
+
+/// The last component of a path; all of it where there is none.
+pub fn base_name(path: &str) -> &str {
+    match path.trim_end_matches('/').rsplit('/').next() {
+        Some(last) if !last.is_empty() => last,
+        _ => path,
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{value:#x}"))
@@ -37,5 +58,27 @@ fn hex_option<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok
     match value {
         Some(value) => hex(value, serializer),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stripped_code_reads_as_module_and_offset() {
+        let mut frame = Frame {
+            module: Some("/usr/lib/libfoo.so.1".to_owned()),
+            address: 0x7f00_1234,
+            offset: Some(0x1234),
+            ..Frame::default()
+        };
+        assert_eq!(frame.label(), "libfoo.so.1+0x1234");
+        frame.module = None;
+        assert_eq!(frame.label(), "0x7f001234");
+        frame.function = Some("f".to_owned());
+        assert_eq!(frame.label(), "f");
+        assert_eq!(base_name("[vdso]"), "[vdso]");
+        assert_eq!(base_name("/"), "/");
     }
 }

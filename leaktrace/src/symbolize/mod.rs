@@ -13,7 +13,7 @@ mod truncation;
 mod wrappers;
 
 pub use elf::ElfNaming;
-pub use frame::Frame;
+pub use frame::{Frame, base_name};
 pub use jit::{JitNames, WithJit};
 pub use suspect::suspect;
 

@@ -1,13 +1,19 @@
 //! What stands among the first ten of leaktrace's sites and of memleak's stacks, on programs that say
 //! in the names of their functions what leaks, and on real ones, healthy and made to leak: how many
-//! leaks, and how many sites that do not.
+//! leaks, and how many sites that do not. Of leaktrace, what its text report lists when nothing is said, and
+//! what of it is judged leaking.
 
 use std::{
-    collections::BTreeSet, fs, io::BufRead, os::unix::fs::symlink, process::Stdio, thread,
+    collections::BTreeSet,
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::symlink,
+    process::{Command, Stdio},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::peers::{self, Peers};
 use super::real_programs;
@@ -28,6 +34,8 @@ const LIBC: &str = "./libc";
 struct Listed {
     leaks: BTreeSet<String>,
     others: usize,
+    /// Of these, those that stand before a leak.
+    others_before: usize,
 }
 
 /// Measures and prints the table.
@@ -60,18 +68,23 @@ fn compare(
     leaks: usize,
     seconds: u32,
 ) -> Result<()> {
-    let ours = by_leaktrace(subject, seconds);
+    let (printed, judged) = match by_leaktrace(subject, seconds) {
+        Ok((printed, judged)) => (Ok(printed), Ok(judged)),
+        Err(error) => (Err(anyhow::anyhow!("{error:#}")), Err(error)),
+    };
     let theirs = by_memleak(peers, subject, seconds);
     for (tracer, listed) in [
-        ("leaktrace, judged leaking", ours),
+        ("leaktrace, listed", printed),
+        ("leaktrace, judged leaking", judged),
         ("memleak-libbpf", theirs),
     ] {
         let said = match listed {
             Ok(listed) => format!(
-                "{} of {leaks} leaks, {} others",
+                "{} of {leaks} leaks, {} others, {} of them before a leak",
                 // One leak of a real program has many callers.
                 listed.leaks.len().min(leaks),
-                listed.others
+                listed.others,
+                listed.others_before
             ),
             Err(error) => format!("{error:#}"),
         };
@@ -80,23 +93,57 @@ fn compare(
     Ok(())
 }
 
-fn by_leaktrace(subject: &Subject<'_>, seconds: u32) -> Result<Listed> {
+/// What the last report lists, and what of it is judged leaking.
+fn by_leaktrace(subject: &Subject<'_>, seconds: u32) -> Result<(Listed, Listed)> {
     let mut target = Target::start(subject, seconds)?;
-    let (mut leaktrace, output) = super::overhead::attach_leaktrace(target.process.pid())?;
+    let pid = target.process.pid().to_string();
+    let mut leaktrace = Running::start(
+        Command::new(workspace::leaktrace())
+            .args(["-p", &pid])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )?;
+    let errors = leaktrace.0.stderr.take().context("no standard error")?;
+    let mut errors = BufReader::new(errors);
+    let mut line = String::new();
+    while !line.contains("tracing") {
+        line.clear();
+        if errors.read_line(&mut line)? == 0 {
+            bail!("leaktrace does not start");
+        }
+    }
+    // Nothing is to wait because nobody reads it.
+    let rest = thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+    let output = leaktrace.0.stdout.take().context("no standard output")?;
+    let reports = thread::spawn(move || std::io::read_to_string(output));
     target.work(subject, seconds)?;
     // SAFETY: kill touches no memory, and the process is our child, not yet reaped.
     unsafe { libc::kill(leaktrace.pid() as libc::pid_t, libc::SIGTERM) };
-    let mut listed = Listed::default();
-    for line in output.lines() {
-        let report: serde_json::Value = serde_json::from_str(&line?)?;
-        let sites = report["sites"].as_array().cloned().unwrap_or_default();
-        for site in sites.iter().filter(|site| site["verdict"] == "leaking") {
-            let frames = site["frames"].as_array().cloned().unwrap_or_default();
-            listed.add(frames.iter().filter_map(|frame| frame["function"].as_str()));
+    leaktrace.0.wait()?;
+    let failed = |_| anyhow::anyhow!("the output was not read");
+    let reports = reports.join().map_err(failed)??;
+    rest.join().map_err(failed)??;
+    printed_last(&reports).context("there is no report")
+}
+
+/// The last report: each of its sites begins with its place.
+fn printed_last(text: &str) -> Option<(Listed, Listed)> {
+    let report = &text[text.rfind(", final report")?..];
+    let (mut printed, mut judged) = (Listed::default(), Listed::default());
+    for site in report.split("\n#").skip(1) {
+        let (heading, stack) = site.split_once('\n')?;
+        // The reason is one line or two, then come the frames.
+        let functions = || {
+            let words = stack.split_whitespace();
+            words.map(|word| word.split('+').next().unwrap_or(word))
+        };
+        printed.add(functions());
+        if heading.contains(" leaking ") {
+            judged.add(functions());
         }
     }
-    leaktrace.0.wait()?;
-    Ok(listed)
+    Some((printed, judged))
 }
 
 fn by_memleak(peers: &Peers, subject: &Subject<'_>, seconds: u32) -> Result<Listed> {
@@ -163,6 +210,7 @@ impl Listed {
         match functions.find(says) {
             Some(leak) if leak.starts_with("leak_") => {
                 self.leaks.insert(leak.to_owned());
+                self.others_before = self.others;
             }
             _ => self.others += 1,
         }
@@ -185,5 +233,20 @@ mod tests {
         assert_eq!(listed.leaks, BTreeSet::from(["leak_steady".to_owned()]));
         assert_eq!(listed.others, 1);
         assert_eq!(listed_last("nothing"), None);
+    }
+
+    #[test]
+    fn a_report_is_read() {
+        let text = "pid 7 (a) after 5.0 s, report 1\n\n#1  +9 B/s  leaking  1 B\n    > fine_old  a.c:1\n\
+            pid 7 (a) after 9.0 s, final report\n  heap  1 B\n\n\
+            #1  +9 B/s  growing  1 B\n      grew in 1 of 2\n    > fine_cache+0x1  a.c:1\n\n\
+            #2  +8 B/s  leaking  1 B\n      grew in 2 of 2\n    > leak_steady+0x1  a.c:2\n      main+0x2\n";
+        let (printed, judged) = printed_last(text).unwrap_or_default();
+        assert_eq!(
+            (printed.leaks.len(), printed.others, printed.others_before),
+            (1, 1, 1)
+        );
+        assert_eq!((judged.leaks.len(), judged.others), (1, 0));
+        assert_eq!(printed_last("nothing"), None);
     }
 }
