@@ -83,15 +83,15 @@ pub struct TraceArgs {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = GroupBy::Stack)]
     pub group_by: GroupBy,
 
-    /// Count only allocations at least this old; mappings of any age are counted
+    /// Count only allocations and mappings at least this old
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
     pub older: Duration,
 
-    /// Count only allocations of at least this size (4k, 1MiB); mappings of any size are counted
+    /// Count only allocations and mappings of at least this size (4k, 1MiB)
     #[arg(long, value_name = "BYTES", default_value = "0", value_parser = size_bytes)]
     pub min_size: u64,
 
-    /// Count only allocations of at most this size; mappings of any size are counted
+    /// Count only allocations and mappings of at most this size
     #[arg(long, value_name = "BYTES", value_parser = size_bytes)]
     pub max_size: Option<u64>,
 
@@ -148,9 +148,11 @@ pub struct TraceArgs {
     #[arg(long, value_name = "CONDITION", value_parser = condition)]
     pub alert: Vec<Condition>,
 
-    /// List the sites that allocate most often too, and how long their blocks live
-    #[arg(long)]
-    pub churn: bool,
+    /// List the sites that allocate most often too, or those that free most right after birth, and how
+    /// long their blocks live
+    #[arg(long, value_enum, value_name = "ORDER", num_args = 0..=1, require_equals = true,
+          default_missing_value = "rate")]
+    pub churn: Option<Churn>,
 
     /// Exit with code 3 if at least one site was judged leaking
     #[arg(long)]
@@ -228,6 +230,15 @@ pub enum Stacks {
     EhFrame,
     /// Saved frame pointers: whole stacks only for code built with -fno-omit-frame-pointer
     FramePointer,
+}
+
+/// Which of the busy sites come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Churn {
+    /// Most blocks allocated a second
+    Rate,
+    /// Most bytes a second that are freed right after birth
+    Temporary,
 }
 
 /// What is written to standard output.

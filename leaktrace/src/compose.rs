@@ -15,10 +15,11 @@ use leaktrace_common::birth::birth_slot_start_ns;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{Alerted, MemoryTracker, Order, Owners, Tracker};
+use crate::analysis::{Alerted, ChurnOrder, MemoryTracker, Order, Owners, Temporaries, Tracker};
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming, suspect};
+use crate::units;
 
 pub use grouping::GroupBy;
 pub use pairs::PairReading;
@@ -46,8 +47,8 @@ pub struct Material<'a> {
     pub tracker: &'a Tracker,
     /// Conditions that hold, and those that have begun or ceased to.
     pub alerts: &'a Alerted,
-    /// Whether the busiest sites are listed.
-    pub churn: bool,
+    /// In which order the busiest sites are listed, if they are, and what is known of what they free soon.
+    pub churn: Option<(ChurnOrder, &'a Temporaries)>,
     /// The memory of the whole process.
     pub memory: &'a MemoryTracker,
     /// Who holds what the process has grown by; absent when its mappings could not be read.
@@ -64,18 +65,27 @@ pub struct Material<'a> {
     pub begun: Duration,
     /// Age from which on live blocks are counted.
     pub older: Duration,
+    /// The age from which on they really are, where not each was looked at; then their number is unknown.
+    pub older_by_slots: Option<Duration>,
     /// Whether any allocation function is probed.
     pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
     pub main_thread_ended: bool,
     /// Whether the kernel takes all probes of a process out when its main thread ends.
     pub main_thread_holds_probes: bool,
-    /// Whether only some sizes or ages are counted.
-    pub filtered: bool,
+    /// Whether only some sizes are counted.
+    pub sizes_filtered: bool,
     /// Sites that could not be named because their object could not be read.
     pub naming_failures: u64,
     /// The pairs of functions that the user has named.
     pub pairs: &'a [PairReading],
+}
+
+impl Material<'_> {
+    /// A number of live blocks, unless it is only the most that it can be.
+    fn known_count(&self, live_count: u64) -> Option<u64> {
+        (self.older_by_slots.is_none() || live_count == 0).then_some(live_count)
+    }
 }
 
 /// Makes a report that lists `top` sites (0: all).
@@ -128,12 +138,13 @@ pub fn report(
         epoch: (material.epoch > 1).then_some(material.epoch),
         unseen_s: material.unseen.map(|unseen| unseen.time.as_secs_f64()),
         older_s: (!material.older.is_zero()).then_some(material.older.as_secs_f64()),
+        older_counted_s: material.older_by_slots.map(|age| age.as_secs_f64()),
         process: process::line(material),
         limits: process::limits(material),
         time_left: process::time_left(material),
         totals: TotalsLine {
             live_bytes: heap.live_bytes,
-            live_count: heap.live_count,
+            live_count: material.known_count(heap.live_count),
             allocated_bytes: heap.allocated_bytes,
             allocated_count: heap.allocated_count,
             freed_bytes: heap.freed_bytes,
@@ -156,10 +167,7 @@ pub fn report(
         sites,
         site_count: live as u64,
         pairs: pairs::lines(material, order, top, naming),
-        churn: match material.churn {
-            true => watched::churn(material, snapshot, top, naming),
-            false => Vec::new(),
-        },
+        churn: watched::churn(material, snapshot, top, naming),
         alerts: watched::alerts(material, naming),
         alert_changes: watched::alert_changes(material, naming),
         notices: notices(material),
@@ -182,7 +190,10 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
             _ => "pair",
         },
         live_bytes: reading.totals.live_bytes,
-        live_count: reading.totals.live_count,
+        live_count: match stack.source {
+            Source::Mmap => Some(reading.totals.live_count),
+            _ => material.known_count(reading.totals.live_count),
+        },
         allocated_count: reading.totals.allocated_count,
         allocated_bytes: reading.totals.allocated_bytes,
         live_bytes_since_s: reading.live_by_birth.as_deref().map(ages),
@@ -262,13 +273,14 @@ fn notices(material: &Material<'_>) -> Vec<String> {
             "no allocation functions were found in the process: only its mappings are counted"
                 .to_owned(),
         );
-    } else if heap.allocated_count == 0 && !material.filtered && !lost {
+    } else if heap.allocated_count == 0 && !material.sizes_filtered && !lost {
         notices.push(nothing_seen::allocated(
             snapshot,
             snapshot.elapsed.saturating_sub(material.begun),
             material.rss_at_start_bytes,
         ));
-    } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.filtered) {
+    } else if let Some(notice) = nothing_seen::freed(snapshot).filter(|_| !material.sizes_filtered)
+    {
         notices.push(notice);
     }
     if let Some(unseen) = material.unseen {
@@ -287,12 +299,16 @@ fn notices(material: &Material<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if material.filtered {
-        let mut notice = "only allocations of the sizes and ages asked for are counted".to_owned();
-        if material.mappings_traced {
-            notice.push_str("; mappings are all counted");
-        }
-        notices.push(notice);
+    if material.sizes_filtered {
+        notices.push("only allocations and mappings of the sizes asked for are counted".to_owned());
+    }
+    if let Some(age) = material.older_by_slots {
+        notices.push(format!(
+            "more is live than can be asked for its age one by one: blocks are listed that are at least {} \
+             old, which is the next age above {} that the counters know; how many they are is not known",
+            units::elapsed(age.as_secs_f64()),
+            units::elapsed(material.older.as_secs_f64()),
+        ));
     }
     if snapshot.losses.get(Loss::LiveMapFull).count > 0 {
         notices.push(

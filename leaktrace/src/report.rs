@@ -130,9 +130,13 @@ pub struct Report {
     /// Seconds after its exec in which the program was not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen_s: Option<f64>,
-    /// Blocks younger than so many seconds are not counted among the live ones.
+    /// Blocks and mappings younger than so many seconds are not counted among the live ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub older_s: Option<f64>,
+    /// The age from which on blocks are counted, where that is not `older_s` because very many are live:
+    /// the next above it that the kernel's counters know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older_counted_s: Option<f64>,
     /// The whole process.
     pub process: ProcessLine,
     /// What bounds its memory.
@@ -162,7 +166,7 @@ pub struct Report {
     /// the sums above.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<PairLine>,
-    /// Sites that allocate most often; only when asked for.
+    /// Sites that allocate most often, or those that free most right after birth; only when asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub churn: Vec<ChurnSite>,
     /// Conditions that hold, of those that were asked for; each a sentence.
@@ -308,8 +312,9 @@ pub struct TimeLeftLine {
 pub struct TotalsLine {
     /// Bytes not freed yet.
     pub live_bytes: u64,
-    /// Blocks not freed yet.
-    pub live_count: u64,
+    /// Blocks not freed yet; absent when `older_counted_s` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_count: Option<u64>,
     /// Bytes allocated since the start.
     pub allocated_bytes: u64,
     /// Blocks allocated since the start.
@@ -343,8 +348,9 @@ pub struct Site {
     pub source: &'static str,
     /// Bytes not freed yet, as the program asked for them.
     pub live_bytes: u64,
-    /// Blocks not freed yet.
-    pub live_count: u64,
+    /// Blocks not freed yet; absent, but for mappings, when `older_counted_s` is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_count: Option<u64>,
     /// Blocks allocated since the start.
     pub allocated_count: u64,
     /// Bytes allocated since the start.
@@ -391,6 +397,13 @@ pub struct ChurnSite {
     pub bytes_per_s: f64,
     /// Bytes freed as a share of those allocated.
     pub freed_share: f64,
+    /// Share of the bytes that are freed within `freed_young_within_s` of their birth; absent where too
+    /// little was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_young_share: Option<f64>,
+    /// See there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub freed_young_within_s: Option<f64>,
     /// How long a byte lives on the average; absent where next to nothing is freed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_lifetime_s: Option<f64>,

@@ -85,6 +85,19 @@ impl SiteReading {
     }
 }
 
+/// The sites of a reading with what of them has been live for longer than an age.
+#[derive(Clone, Debug)]
+pub struct Aged {
+    /// All of them, in their order. With `by_slots`, their numbers of live blocks are the most that it can
+    /// be, and zero where nothing is left.
+    pub sites: Vec<SiteReading>,
+    /// Of what is mapped among that, bytes that only set addresses aside.
+    pub reserved_bytes: u64,
+    /// Absent where each block was looked at; else the age from which on blocks were counted, which is that
+    /// asked for or the next above it that the counters know.
+    pub by_slots: Option<Duration>,
+}
+
 /// Losses by reason, every reason included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use leaktrace_tests::{
-    MemoryGroup, PATIENCE, Program, Session, Target, Tracer, assert_refused, assert_sites_are_true,
-    leaktrace, run, scratch,
+    MemoryGroup, PATIENCE, Program, Report, Session, Target, Tracer, assert_refused,
+    assert_sites_are_true, leaktrace, run, scratch,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -186,6 +186,24 @@ fn an_out_of_memory_kill_is_told_from_other_kills_and_the_report_names_the_site(
         seen == said || seen == said + 1,
         "{seen} blocks, {said} said"
     );
+}
+
+/// A program that is dead reaches no limit any more, however soon it was about to.
+#[test]
+fn after_an_out_of_memory_kill_no_time_is_left() {
+    let group = MemoryGroup::new(48 << 20);
+    let mut command = group.command(&Program::c("toward_limit.c"), &["4000000", "3"]);
+    let mut target = Target::start_command(&mut command);
+    let tracer = Tracer::attach(target.pid(), &["--interval", "1s"]);
+    target.say("go");
+    target.end();
+    let session = tracer.wait();
+    assert_eq!(session.end["out_of_memory"], true, "{}", session.end);
+    let has_time = |report: &Report| report.0["time_left_s"].is_array();
+    assert!(session.reports.iter().any(has_time), "it was forecast");
+    let last = session.final_report();
+    assert!(!has_time(last), "{}", last.0["time_left_s"]);
+    assert!(last.0["time_left_until"].is_null());
 }
 
 #[test]

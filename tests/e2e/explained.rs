@@ -292,11 +292,15 @@ impl Postgres {
             .arg(directory.path())
             .stderr(Stdio::null());
         let server = Spawned::start(&mut command);
-        let socket = directory.path().join(".s.PGSQL.5432");
         let begun = Instant::now();
-        while UnixStream::connect(&socket).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "postgres does not listen");
-            std::thread::yield_now();
+        // It listens before it answers.
+        let is_ready = || {
+            let mut asks = postgres_program("pg_isready");
+            let asks = asks.arg("-q").arg("-h").arg(directory.path());
+            asks.status().is_ok_and(|status| status.success())
+        };
+        while !is_ready() {
+            assert!(begun.elapsed() < PATIENCE, "postgres does not answer");
         }
         Self { server, directory }
     }

@@ -106,3 +106,39 @@ fn rates_of_sites_are_those_of_the_program_the_busiest_first() {
         "{lifetime}, told {told}"
     );
 }
+
+#[test]
+fn sites_that_free_right_after_birth_come_first_when_asked_with_what_they_free_so() {
+    let traced = trace_with(
+        &Program::c("temporary.c"),
+        &["20"],
+        &["--churn=temporary", "--interval", "1s", "--no-mmap"],
+    );
+    let report = &traced.report;
+    let sites = report.0["churn"].as_array().cloned().unwrap_or_default();
+    let of = |function: &str| {
+        let mut sites = sites.iter().zip(1..);
+        let found = sites.find(|(site, _)| site["frames"][0]["function"] == function);
+        let (site, rank) = found.unwrap_or_else(|| panic!("no {function} in {sites:?}"));
+        let within_s = site["freed_young_within_s"].as_f64().unwrap_or_default();
+        assert!(within_s > 0.0 && within_s < 5.0, "{site}");
+        (site["freed_young_share"].as_f64().unwrap_or_default(), rank)
+    };
+    // By bytes, not by calls: that of the many small blocks is behind.
+    let (at_once, first) = of("at_once");
+    let (half, second) = of("half_of_it");
+    let (often, third) = of("often");
+    assert_eq!((first, second, third), (1, 2, 3), "{sites:?}");
+    for share in [at_once, often] {
+        assert!(share > 0.99, "{share}");
+    }
+    assert!((half - 0.5).abs() < 0.05, "{half}");
+    // What is freed five seconds later, or never, is not freed right after birth.
+    for function in ["later", "never"] {
+        assert!(of(function).0 < 0.02, "{sites:?}");
+    }
+    let rounds = traced.truth.number("rounds") as f64;
+    let elapsed_s = report.0["elapsed_s"].as_f64().unwrap_or_default();
+    let rate = sites[0]["allocations_per_s"].as_f64().unwrap_or_default();
+    assert!((rate * elapsed_s / rounds - 1.0).abs() < 0.01, "{rate}");
+}

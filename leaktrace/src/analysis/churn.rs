@@ -1,9 +1,22 @@
 //! Sites by how much they allocate, and how long their blocks live: temporary allocations. Pure.
 
+use std::cmp::Reverse;
+
 use crate::snapshot::{SiteReading, Snapshot};
 
 use super::Tracker;
+use super::temporary::{FreedYoung, Temporaries};
 use super::window::{MAX_STEPS, Window};
+
+/// Which of the busy sites come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChurnOrder {
+    /// Those that allocate most blocks.
+    #[default]
+    Rate,
+    /// Those that free most bytes right after birth.
+    Temporary,
+}
 
 /// What passes through a site, on the average since it was counted first.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +27,8 @@ pub struct Churn {
     pub bytes_per_s: f64,
     /// Bytes freed as a share of those allocated.
     pub freed_share: f64,
+    /// What is freed right after birth; absent where too little was seen, and where births are not counted.
+    pub freed_young: Option<FreedYoung>,
     /// How long a byte lives on the average: what is live divided by what comes in a second (J. D. C.
     /// Little, "A proof for the queuing formula L = λW", 1961). It holds for sites that do not grow,
     /// and is absent for those that free next to nothing.
@@ -23,10 +38,12 @@ pub struct Churn {
 /// Freed share from which on a lifetime means something.
 const PASSING_SHARE: f64 = 0.5;
 
-/// The sites that allocate most often, the first ones first: `count` of them, all for zero.
+/// The busiest sites, the first ones first: `count` of them, all for zero.
 pub(super) fn busiest<'a>(
     tracker: &Tracker,
     snapshot: &'a Snapshot,
+    temporaries: &Temporaries,
+    order: ChurnOrder,
     count: usize,
 ) -> Vec<(&'a SiteReading, Churn)> {
     let elapsed_s = snapshot.elapsed.saturating_sub(tracker.begun).as_secs_f64();
@@ -34,9 +51,18 @@ pub(super) fn busiest<'a>(
         return Vec::new();
     }
     let mut sites: Vec<&SiteReading> = snapshot.sites.iter().collect();
-    sites.sort_by_key(|site| {
+    sites.sort_by_cached_key(|site| {
         let totals = site.totals;
-        (std::cmp::Reverse(totals.allocated_count), site.index)
+        let young_bytes = || {
+            let share = temporaries.of(site.index).map_or(0.0, |young| young.share);
+            (totals.allocated_bytes as f64 * share) as u64
+        };
+        let first = match order {
+            ChurnOrder::Rate => 0,
+            ChurnOrder::Temporary => young_bytes(),
+        };
+        let rest = (Reverse(totals.allocated_count), site.index);
+        (Reverse(first), rest)
     });
     sites.truncate(if count == 0 { usize::MAX } else { count });
     let churn = |site: &SiteReading| {
@@ -47,6 +73,7 @@ pub(super) fn busiest<'a>(
             allocations_per_s: totals.allocated_count as f64 / elapsed_s,
             bytes_per_s,
             freed_share,
+            freed_young: temporaries.of(site.index),
             mean_lifetime_s: mean_live_bytes(tracker, site.index)
                 .filter(|_| freed_share >= PASSING_SHARE && bytes_per_s > 0.0)
                 .map(|live| live / bytes_per_s),
@@ -97,7 +124,8 @@ mod tests {
             last = Snapshot::of_sites(Duration::from_secs(second), sites);
             tracker.observe(&last);
         }
-        let busiest = tracker.busiest(&last, 2);
+        let none = Temporaries::default();
+        let busiest = tracker.busiest(&last, &none, ChurnOrder::Rate, 2);
         let indexes: Vec<u32> = busiest.iter().map(|(site, _)| site.index).collect();
         assert_eq!(indexes, [2, 3]);
         let churn = busiest[0].1;
@@ -108,8 +136,9 @@ mod tests {
         );
         // A child that was forked after 90 of the 100 seconds.
         let late = Tracker::since(Duration::from_secs(90));
-        assert_eq!(late.busiest(&last, 1)[0].1.allocations_per_s, 10_000.0);
-        let leak = tracker.busiest(&last, 0)[2].1;
+        let first = late.busiest(&last, &none, ChurnOrder::Rate, 1)[0].1;
+        assert_eq!(first.allocations_per_s, 10_000.0);
+        let leak = tracker.busiest(&last, &none, ChurnOrder::Rate, 0)[2].1;
         assert_eq!((leak.freed_share, leak.mean_lifetime_s), (0.0, None));
     }
 }

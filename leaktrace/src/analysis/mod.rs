@@ -12,6 +12,7 @@ mod reason;
 mod records;
 mod series;
 mod survival;
+mod temporary;
 mod together;
 mod trend;
 mod verdict;
@@ -25,12 +26,13 @@ use foldhash::HashMap;
 use crate::snapshot::{SiteReading, Snapshot, Totals};
 
 pub use alert::{Alert, Alerted, Alerts, Change, Condition, Turn};
-pub use churn::Churn;
+pub use churn::{Churn, ChurnOrder};
 pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;
 pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
 pub use ranking::{Order, rank};
 pub use reason::{Finding, Reason, Steps};
+pub use temporary::{FreedYoung, Temporaries};
 pub use verdict::Verdict;
 
 use cohorts::Cohorts;
@@ -110,8 +112,7 @@ impl Tracker {
         self.last_reading = snapshot.elapsed;
     }
 
-    /// Passes over the time in which no block can be old enough to count: a level that is zero because
-    /// nobody looked is no part of a series.
+    /// Passes over a time in which it is known that there was nothing.
     pub fn skip(&mut self, elapsed: Duration) {
         self.last_reading = elapsed;
     }
@@ -155,14 +156,16 @@ impl Tracker {
         ranking::top(self, snapshot, order, count)
     }
 
-    /// The sites that allocate most often, whether or not they hold something: `count` of them, all
-    /// for zero.
+    /// The sites that allocate most often, or free most right after birth, whether or not they hold
+    /// something: `count` of them, all for zero.
     pub fn busiest<'a>(
         &self,
         snapshot: &'a Snapshot,
+        temporaries: &Temporaries,
+        order: ChurnOrder,
         count: usize,
     ) -> Vec<(&'a SiteReading, Churn)> {
-        churn::busiest(self, snapshot, count)
+        churn::busiest(self, snapshot, temporaries, order, count)
     }
 
     /// A cheap guess at the growth of a site, bytes per second; zero for one never observed.

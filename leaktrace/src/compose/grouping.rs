@@ -54,7 +54,7 @@ pub(super) fn group(
             }
         }
     }
-    groups.retain(|group| group.shown.live_count > 0);
+    groups.retain(|group| group.shown.live_count != Some(0));
     let judged = groups.into_iter().map(|group| group.judged(&growth_of));
     let mut groups: Vec<Site> = judged.collect();
     sort(&mut groups, order);
@@ -67,7 +67,8 @@ impl Group {
     fn absorb(&mut self, index: u32, site: Site) {
         self.members.push(index);
         let group = &mut self.shown;
-        let is_stronger = site.live_count > 0 && strength(site.verdict) > strength(group.verdict);
+        let is_stronger =
+            site.live_count != Some(0) && strength(site.verdict) > strength(group.verdict);
         let (mut kept, other) = match is_stronger {
             true => {
                 let id = std::mem::take(&mut group.id);
@@ -76,7 +77,8 @@ impl Group {
             false => (std::mem::take(group), site),
         };
         kept.live_bytes += other.live_bytes;
-        kept.live_count += other.live_count;
+        let counts = kept.live_count.zip(other.live_count);
+        kept.live_count = counts.map(|(one, other)| one + other);
         kept.allocated_bytes += other.allocated_bytes;
         kept.allocated_count += other.allocated_count;
         kept.stacks += other.stacks;
@@ -208,7 +210,7 @@ mod tests {
             id: id.to_owned(),
             source: "heap",
             live_bytes: bytes,
-            live_count: 1,
+            live_count: Some(1),
             growth_bytes_per_s: Some(bytes as f64),
             growth_interval_bytes_per_s: Some([0.0, bytes as f64]),
             verdict,
@@ -264,7 +266,7 @@ mod tests {
         for (index, function) in [(3, "parse"), (4, "gone")] {
             let emptied = Site {
                 live_bytes: 0,
-                live_count: 0,
+                live_count: Some(0),
                 ..site("e", function, 12, Verdict::Leaking, 0)
             };
             sites.push((index, emptied));
@@ -318,6 +320,6 @@ mod tests {
         let growth_of = whole(Verdict::Steady, [0.0, 0.0]);
         let groups = group(sites(), GroupBy::Function, Order::Count, 1, growth_of);
         assert_eq!(groups.len(), 1);
-        assert_eq!(groups[0].live_count, 2);
+        assert_eq!(groups[0].live_count, Some(2));
     }
 }

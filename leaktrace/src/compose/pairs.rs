@@ -56,19 +56,22 @@ pub(super) fn lines(
                 unmatched_frees: pair.unmatched_frees,
                 sites: sites
                     .into_iter()
-                    .map(|reading| of_site(site(material, reading, naming), pair.has_sizes))
+                    .map(|reading| {
+                        let count = reading.totals.live_count;
+                        of_site(site(material, reading, naming), count, pair.has_sizes)
+                    })
                     .collect(),
             }
         })
         .collect()
 }
 
-fn of_site(site: Site, has_sizes: bool) -> PairSite {
+fn of_site(site: Site, live_count: u64, has_sizes: bool) -> PairSite {
     let growth = site.growth_bytes_per_s;
     PairSite {
         id: site.id,
         live_bytes: has_sizes.then_some(site.live_bytes),
-        live_count: site.live_count,
+        live_count,
         allocated_count: site.allocated_count,
         growth_bytes_per_s: growth.filter(|_| has_sizes),
         growth_objects_per_s: growth.filter(|_| !has_sizes),

@@ -57,7 +57,8 @@ pub(super) fn line(material: &Material<'_>) -> ProcessLine {
 /// were left out or lost.
 fn is_all_counted(material: &Material<'_>, owners: &Owners) -> bool {
     let probes_gone = material.main_thread_ended && material.main_thread_holds_probes;
-    let left_out = material.filtered || !material.mappings_traced || material.unseen.is_some();
+    let left_out =
+        material.sizes_filtered || !material.mappings_traced || material.unseen.is_some();
     !left_out && !probes_gone && is_little(&material.snapshot.losses, owners.growth_bytes)
 }
 

@@ -111,7 +111,7 @@ fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     let pair = of_pair.and_then(|pair| material.pairs.get(usize::from(pair)));
     let (live, rate) = match pair {
         Some(pair) if !pair.has_sizes => (
-            units::counted(site.live_count, "object"),
+            units::counted(reading.totals.live_count, "object"),
             site.growth_bytes_per_s.map(units::object_rate),
         ),
         _ => (
@@ -126,14 +126,18 @@ fn leak(id: u64, material: &Material<'_>, naming: &mut dyn Naming) -> String {
     )
 }
 
-/// The busiest sites of a reading without pairs, with their names.
+/// The busiest sites of a reading without pairs, with their names, if they are asked for.
 pub(super) fn churn(
     material: &Material<'_>,
     snapshot: &Snapshot,
     count: usize,
     naming: &mut dyn Naming,
 ) -> Vec<ChurnSite> {
-    let busiest = material.tracker.busiest(snapshot, count);
+    let Some((order, temporaries)) = material.churn else {
+        return Vec::new();
+    };
+    let tracker = material.tracker;
+    let busiest = tracker.busiest(snapshot, temporaries, order, count);
     busiest
         .into_iter()
         .map(|(reading, churn)| {
@@ -144,6 +148,8 @@ pub(super) fn churn(
                 allocations_per_s: churn.allocations_per_s,
                 bytes_per_s: churn.bytes_per_s,
                 freed_share: churn.freed_share,
+                freed_young_share: churn.freed_young.map(|young| young.share),
+                freed_young_within_s: churn.freed_young.map(|young| young.within_s),
                 mean_lifetime_s: churn.mean_lifetime_s,
                 suspect_frame: site.suspect_frame,
                 frames: site.frames,

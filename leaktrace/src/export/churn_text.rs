@@ -23,6 +23,10 @@ fn heading(site: &ChurnSite) -> String {
         units::unsigned_rate(site.bytes_per_s),
         100.0 * site.freed_share
     );
+    if let Some((share, within_s)) = site.freed_young_share.zip(site.freed_young_within_s) {
+        let within = units::elapsed(within_s);
+        let _ = write!(text, " ({:.0}% within {within} of birth)", 100.0 * share);
+    }
     if let Some(seconds) = site.mean_lifetime_s {
         let lifetime = match seconds {
             0.0..0.001 => "under 1 ms".to_owned(),

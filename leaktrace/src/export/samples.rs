@@ -26,7 +26,7 @@ fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> 
         id: id.to_owned(),
         source,
         live_bytes,
-        live_count: 1_234,
+        live_count: Some(1_234),
         allocated_count: 1_300,
         allocated_bytes: live_bytes + 4_096,
         live_bytes_since_s: None,
@@ -85,7 +85,7 @@ pub(super) fn report() -> Report {
     cut.growth_interval_bytes_per_s = Some([-20.0, 12.0]);
     cut.verdict = Verdict::Steady;
     cut.reason = "has not changed in 10.0 s".to_owned();
-    cut.live_count = 1;
+    cut.live_count = Some(1);
     cut.complete = false;
     cut.truncated = Some("the caller keeps no frame pointer");
     let mut mapping = site(
@@ -98,12 +98,13 @@ pub(super) fn report() -> Report {
     mapping.growth_interval_bytes_per_s = None;
     mapping.reason = "too little was seen: 1.0 s".to_owned();
     mapping.verdict = Verdict::Unknown;
-    mapping.live_count = 3;
+    mapping.live_count = Some(3);
     Report {
         parent_pid: None,
         epoch: None,
         unseen_s: None,
         older_s: None,
+        older_counted_s: None,
         seq: 1,
         is_final: false,
         time: std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_795_293_241_042),
@@ -149,7 +150,7 @@ pub(super) fn report() -> Report {
         },
         totals: TotalsLine {
             live_bytes: 28_660_000,
-            live_count: 1_300,
+            live_count: Some(1_300),
             allocated_bytes: 40_000_000,
             allocated_count: 56_780,
             freed_bytes: 11_340_000,
@@ -188,6 +189,7 @@ pub(super) fn empty() -> Report {
             allocated_count: 1_204,
             freed_bytes: 99_000,
             freed_count: 1_204,
+            live_count: Some(0),
             ..TotalsLine::default()
         },
         mapped: None,

@@ -131,11 +131,14 @@ fn heap(report: &Report) -> String {
     let mut text = format!(
         "{} live in {}{} ({} allocated, {} freed)",
         units::bytes(totals.live_bytes),
-        units::counted(totals.live_count, "block"),
-        report.older_s.map_or_else(String::new, |older_s| format!(
-            " that are {} old, of all",
-            units::elapsed(older_s)
-        )),
+        blocks(totals.live_count, "block"),
+        report
+            .older_counted_s
+            .or(report.older_s)
+            .map_or_else(String::new, |older_s| format!(
+                " that are {} old, of all",
+                units::elapsed(older_s)
+            )),
         units::count(totals.allocated_count),
         units::count(totals.freed_count),
     );
@@ -151,8 +154,9 @@ fn heap(report: &Report) -> String {
 fn nothing_listed(report: &Report) -> String {
     let totals = &report.totals;
     let mapped_count = report.mapped.as_ref().map_or(0, |mapped| mapped.live_count);
-    if totals.live_count + mapped_count > 0 {
-        let live = units::counted(totals.live_count + mapped_count, "block");
+    let live_count = totals.live_count.unwrap_or(0) + mapped_count;
+    if live_count > 0 {
+        let live = units::counted(live_count, "block");
         return format!("{live} live, none of them at a site that is listed");
     }
     if totals.allocated_count == 0 {
@@ -231,9 +235,17 @@ fn heading(rank: usize, site: &Site, report: &Report) -> Heading {
         rate: rate(site),
         verdict: site.verdict,
         bytes: units::bytes(site.live_bytes),
-        blocks: units::counted(site.live_count, noun),
+        blocks: blocks(site.live_count, noun),
         share: format!("{share} of {}", site.source),
         id: short_id(&site.id),
+    }
+}
+
+/// How many there are, if that is known.
+fn blocks(count: Option<u64>, noun: &str) -> String {
+    match count {
+        Some(count) => units::counted(count, noun),
+        None => format!("? {noun}s"),
     }
 }
 

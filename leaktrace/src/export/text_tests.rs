@@ -52,7 +52,7 @@ fn silence_is_said() {
     let mut silent = samples::empty();
     silent.totals = Default::default();
     assert!(plain_text(&silent).ends_with("no allocation was seen in 10.0 s\n\n"));
-    silent.totals.live_count = 5;
+    silent.totals.live_count = Some(5);
     assert!(plain_text(&silent).contains("5 blocks live, none of them at a site that is listed"));
 }
 
@@ -70,7 +70,7 @@ fn long_and_many_frames_fit_and_say_what_is_left_out() {
         ..Frame::default()
     };
     sample.sites[0].frames = (0..100).map(frame).collect();
-    sample.sites[0].live_count = 1_234_567_890;
+    sample.sites[0].live_count = Some(1_234_567_890);
     sample.sites[0].growth_bytes_per_s = Some(-1_073_000_000.0);
     sample.sites[0].verdict = Verdict::Shrinking;
     sample.comm = "计".repeat(200);
@@ -92,7 +92,7 @@ fn many_sites() -> Report {
         verdict: Verdict::Steady,
         growth_bytes_per_s: Some(0.0),
         live_bytes: 5_000,
-        live_count: 5,
+        live_count: Some(5),
         ..leak.clone()
     };
     let unknown = Site {

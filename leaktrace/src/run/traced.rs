@@ -13,14 +13,17 @@ use super::allocator_code::is_allocators_own;
 use super::exits::Life;
 use super::own_mappings::OwnMappings;
 use crate::allocators::{self, Pair};
-use crate::analysis::{Alerted, Alerts, Footprint, MemoryTracker, Order, Tracker, Verdict};
+use crate::analysis::{
+    Alerted, Alerts, ChurnOrder, Condition, Footprint, MemoryTracker, Order, Temporaries, Tracker,
+    Verdict,
+};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material, PairReading, Unseen};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
 use crate::probes::{ProbePlan, Step};
 use crate::report::{ProbeLine, Report, TargetLine};
 use crate::session::{ExitStatus, Session};
-use crate::snapshot::{Losses, Snapshot};
+use crate::snapshot::{Aged, Losses, SiteReading, Snapshot};
 use crate::symbolize::{ElfNaming, JitNames, WithJit};
 use crate::target::{FileId, Mappings, MemoryUse, Object, Process};
 
@@ -60,8 +63,12 @@ pub(super) struct Traced {
     pub(super) alerts: Option<Alerts>,
     pub(super) rss_at_start_bytes: Option<u64>,
     pub(super) latest: Snapshot,
+    /// What of it is as old as the user wants it, when it was read for a report.
+    aged: Option<Aged>,
     /// When that was taken.
     read_at: SystemTime,
+    /// Filled only when the user asks for it.
+    pub(super) temporaries: Temporaries,
     /// Whether the kernel takes the probes out when the main thread ends.
     main_thread_holds_probes: bool,
     pub(super) mmap: bool,
@@ -186,7 +193,9 @@ impl Traced {
                 rss_bytes: None,
                 mappings,
             },
+            aged: None,
             read_at: SystemTime::now(),
+            temporaries: Temporaries::default(),
             mmap,
             functions_told: 0,
             allocators_before: Vec::new(),
@@ -334,7 +343,7 @@ impl Traced {
         }
     }
 
-    /// Takes a reading.
+    /// Takes a reading; for a report, with the age from which on blocks are listed, if there is one.
     ///
     /// # Errors
     ///
@@ -343,18 +352,17 @@ impl Traced {
         &mut self,
         session: &mut Session,
         elapsed: Duration,
-        older: Duration,
+        older: Option<Duration>,
     ) -> anyhow::Result<()> {
-        let mut sites = session
-            .sites(self.index, older)
-            .with_context(|| format!("failed to read what process {} holds", self.pid))?;
+        let failed = || format!("failed to read what process {} holds", self.pid);
+        let mut sites = session.sites(self.index).with_context(failed)?;
         sites.retain(|site| !is_allocators_own(site, &self.free_code));
         self.main_thread_holds_probes = session.main_thread_holds_probes();
         self.read_at = SystemTime::now();
         self.latest = Snapshot {
             elapsed,
             unmatched_frees: session.unmatched_frees(self.index),
-            reserved_bytes: session.reserved_bytes(self.index, &sites),
+            reserved_bytes: session.reserved_bytes(self.index, &sites, u64::MAX),
             sites,
             losses: session.losses(self.index),
             unwind_table_bytes: session.unwind_table_bytes(),
@@ -364,11 +372,15 @@ impl Traced {
         for (number, pair) in (0..).zip(&mut self.pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
-        if elapsed < self.begun + older {
-            self.tracker.skip(elapsed);
-        } else {
-            self.tracker.observe(&self.latest);
-        }
+        self.aged = match older {
+            Some(age) => Some(
+                session
+                    .aged(self.index, &self.latest.sites, age)
+                    .with_context(failed)?,
+            ),
+            None => None,
+        };
+        self.tracker.observe(&self.latest);
         self.read_memory(elapsed);
         Ok(())
     }
@@ -383,7 +395,7 @@ impl Traced {
         &mut self,
         session: &mut Session,
         elapsed: Duration,
-        older: Duration,
+        older: Option<Duration>,
     ) -> anyhow::Result<()> {
         let rss_bytes = self.latest.rss_bytes;
         let process = self.process.take();
@@ -413,12 +425,17 @@ impl Traced {
 
     /// Whether any site, listed or not, was judged leaking at the latest reading.
     pub(super) fn is_leaking(&self) -> bool {
-        let mut sites = self
-            .latest
-            .sites
-            .iter()
-            .filter(|site| site.totals.live_count > 0);
-        sites.any(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
+        self.leaking().next().is_some()
+    }
+
+    /// The sites that are, of those that hold something that is counted.
+    fn leaking(&self) -> impl Iterator<Item = &SiteReading> {
+        let sites = match &self.aged {
+            Some(aged) => &aged.sites,
+            None => &self.latest.sites,
+        };
+        let held = sites.iter().filter(|site| site.totals.live_count > 0);
+        held.filter(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
     }
 
     /// Looks whether the last reading is of what the user wants to hear of, though it be over at the next
@@ -426,21 +443,18 @@ impl Traced {
     pub(super) fn watch_memory(&mut self, args: &TraceArgs) {
         let alerts = self.alerts.get_or_insert_with(|| alerts(args));
         alerts.watch(&self.memory);
+        if args.churn.is_some() {
+            self.temporaries.observe(&self.latest);
+        }
     }
 
     fn check_alerts(&mut self, args: &TraceArgs) -> Alerted {
-        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
-        let leaks: Vec<u64> = match alerts.wants_leaks() {
-            true => self
-                .latest
-                .sites
-                .iter()
-                .filter(|site| site.totals.live_count > 0)
-                .filter(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
-                .map(|site| site.stack.id)
-                .collect(),
+        let wants_leaks = args.alert.contains(&Condition::Leak);
+        let leaks: Vec<u64> = match wants_leaks {
+            true => self.leaking().map(|site| site.stack.id).collect(),
             false => Vec::new(),
         };
+        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
         alerts.check(&self.memory, &leaks)
     }
 
@@ -456,6 +470,11 @@ impl Traced {
     ) -> Report {
         let alerts = self.check_alerts(args);
         self.jit.refresh(self.process.as_ref());
+        let aged = self.aged.as_ref().map(|aged| Snapshot {
+            sites: aged.sites.clone(),
+            reserved_bytes: aged.reserved_bytes,
+            ..self.latest.clone()
+        });
         let material = Material {
             pairs: &self.pairs,
             seq,
@@ -465,10 +484,10 @@ impl Traced {
             epoch: self.epoch,
             parent_pid: self.parent,
             time: self.read_at,
-            snapshot: &self.latest,
+            snapshot: aged.as_ref().unwrap_or(&self.latest),
             tracker: &self.tracker,
             alerts: &alerts,
-            churn: args.churn,
+            churn: args.churn.map(|by| (churn_order(by), &self.temporaries)),
             memory: &self.memory,
             owners: self.footprint.owners(),
             group_by: group_by(args.group_by),
@@ -477,8 +496,9 @@ impl Traced {
             unseen: self.unseen,
             begun: self.begun,
             older: args.older,
+            older_by_slots: self.aged.as_ref().and_then(|aged| aged.by_slots),
             heap_traced: self.heap_traced(),
-            filtered: args.min_size > 0 || args.max_size.is_some() || !args.older.is_zero(),
+            sizes_filtered: args.min_size > 0 || args.max_size.is_some(),
             main_thread_ended: self
                 .process
                 .as_ref()
@@ -498,6 +518,13 @@ impl Traced {
 
 fn alerts(args: &TraceArgs) -> Alerts {
     Alerts::new(args.alert.clone())
+}
+
+const fn churn_order(by: cli::Churn) -> ChurnOrder {
+    match by {
+        cli::Churn::Rate => ChurnOrder::Rate,
+        cli::Churn::Temporary => ChurnOrder::Temporary,
+    }
 }
 
 const fn group_by(by: cli::GroupBy) -> GroupBy {

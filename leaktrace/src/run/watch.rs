@@ -227,7 +227,7 @@ impl<'a> Watch<'a> {
         let elapsed = self.started.elapsed();
         let ended = &mut self.targets[place];
         ended.ended_unsettled(session)?;
-        ended.read_ended(session, elapsed, self.args.older)?;
+        ended.read_ended(session, elapsed, age(self.args))?;
         self.leak_found |= self.args.fail_on_leak && ended.is_leaking();
         self.seq += 1;
         let mut report = ended.report(
@@ -313,11 +313,12 @@ impl<'a> Watch<'a> {
         session.take_events();
         let lost = session.mapping_events_lost();
         self.follow_mappings(session, output, lost)?;
+        let older = age(self.args).filter(|_| purpose != Purpose::Reading);
         for target in &mut self.targets {
             if target.reported {
                 continue;
             }
-            target.read(session, self.started.elapsed(), self.args.older)?;
+            target.read(session, self.started.elapsed(), older)?;
             target.watch_memory(self.args);
         }
         self.looks
@@ -436,6 +437,11 @@ impl<'a> Watch<'a> {
         }
         end
     }
+}
+
+/// The age from which on blocks are listed, if not all are.
+fn age(args: &TraceArgs) -> Option<Duration> {
+    (!args.older.is_zero()).then_some(args.older)
 }
 
 /// Those who read no report hear of it, too.

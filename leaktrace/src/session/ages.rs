@@ -1,31 +1,115 @@
-//! How old live blocks are: by the time of their birth, which the kernel side counts, or by a walk
-//! over the ledger, which costs more the more is live.
+//! How old live blocks are: by the time of their birth, which the kernel side counts in slots, or by a walk
+//! over the ledger, which costs more the more is live. Reads; judges nothing.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot};
+use foldhash::{HashMap, HashMapExt};
+use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot, birth_slot_start_ns};
+use leaktrace_common::stack::Source;
 
 use super::Session;
+use crate::snapshot::{Aged, SiteReading};
+
+/// Live blocks of a session up to which each of them is asked for its age. To walk more takes longer than
+/// all else of a report.
+const MOST_WALKED: u64 = 1 << 20;
+
+/// Bytes and blocks.
+type Live = (u64, u64);
 
 impl Session {
-    /// Bytes and blocks by site that have been live for longer than `age`.
-    pub(super) fn live_older_than(
-        &self,
-        process: u16,
-        age: Duration,
-    ) -> anyhow::Result<HashMap<u32, (u64, u64)>> {
-        let latest_ns = super::monotonic_ns().saturating_sub(u64::try_from(age.as_nanos())?);
-        let mut sums: HashMap<u32, (u64, u64)> = HashMap::new();
+    /// What of these sites of a process has been live for longer than `age`. While few blocks are live, each
+    /// of them is looked at. Of more, the slots of their births are added up that were over by then; the
+    /// slot in which the age falls is left out, the age goes up to its beginning, and how many blocks there
+    /// are is not known. Mappings are always looked at one by one.
+    ///
+    /// # Errors
+    ///
+    /// When the ledger cannot be read.
+    pub fn aged(&self, process: u16, sites: &[SiteReading], age: Duration) -> anyhow::Result<Aged> {
+        let now_ns = super::monotonic_ns();
+        let latest_ns = now_ns.saturating_sub(u64::try_from(age.as_nanos())?);
+        let by_slots = self.live_blocks() > MOST_WALKED && are_counted_by_birth(sites);
+        let walked = match by_slots {
+            true => Vec::new(),
+            false => self.live_since(process, latest_ns)?,
+        };
+        let walked = self.by_first_site(&walked);
+        let mapped = self.mapped.get(usize::from(process));
+        let mappings = mapped.map(|ledger| ledger.left_by_site(latest_ns));
+        let armed_at_ns = self.control.read(0).armed_at_ns;
+        let slot = birth_slot(latest_ns.saturating_sub(armed_at_ns));
+        let old = |site: &SiteReading| -> Live {
+            match (site.stack.source, &site.live_by_birth) {
+                (Source::Mmap, _) => {
+                    let left = mappings.as_ref().and_then(|left| left.get(&site.index));
+                    left.copied().unwrap_or_default()
+                }
+                (_, Some(births)) if by_slots => {
+                    let bytes = births.iter().take(slot).sum();
+                    // How many these are, nobody knows: at most all.
+                    (bytes, if bytes > 0 { site.totals.live_count } else { 0 })
+                }
+                _ => walked.get(&site.index).copied().unwrap_or_default(),
+            }
+        };
+        let sites: Vec<SiteReading> = sites
+            .iter()
+            .map(|site| {
+                let mut aged = site.clone();
+                (aged.totals.live_bytes, aged.totals.live_count) = old(site);
+                aged.live_by_birth = None;
+                aged
+            })
+            .collect();
+        Ok(Aged {
+            reserved_bytes: self.reserved_bytes(process, &sites, latest_ns),
+            sites,
+            by_slots: by_slots.then(|| {
+                let since_ns = armed_at_ns + birth_slot_start_ns(slot);
+                Duration::from_nanos(now_ns.saturating_sub(since_ns)).max(age)
+            }),
+        })
+    }
+
+    /// Blocks of all processes.
+    fn live_blocks(&self) -> u64 {
+        let sites = (0..).zip(&self.stacks).filter(|(_, known)| known.is_some());
+        sites
+            .map(|(site, _)| self.heap_totals(site).live_count)
+            .sum()
+    }
+
+    /// By site, what was allocated by this time and is live.
+    fn live_since(&self, process: u16, latest_ns: u64) -> anyhow::Result<Vec<Live>> {
+        let mut sums: Vec<Live> = vec![(0, 0); self.stacks.len()];
         self.walk_live_while(|key, block| {
-            if key.process == u32::from(process) && block.at_ns <= latest_ns {
-                let sum = sums.entry(block.site).or_default();
+            if key.process == u32::from(process)
+                && block.at_ns <= latest_ns
+                && let Some(sum) = sums.get_mut(block.site as usize)
+            {
                 sum.0 += block.size_bytes;
                 sum.1 += 1;
             }
             true
         })?;
         Ok(sums)
+    }
+
+    /// Sites with the same stack are one, under the index of the first.
+    fn by_first_site(&self, sums: &[Live]) -> HashMap<u32, Live> {
+        let mut by_first: HashMap<u32, Live> = HashMap::new();
+        for (known, sum) in self.stacks.iter().zip(sums).filter(|(_, sum)| sum.1 > 0) {
+            let first = known
+                .as_ref()
+                .and_then(|(_, stack)| self.first_sites.get(&stack.id));
+            if let Some(first) = first {
+                let whole = by_first.entry(*first).or_default();
+                whole.0 += sum.0;
+                whole.1 += sum.1;
+            }
+        }
+        by_first
     }
 
     /// Birth slots up to the present one.
@@ -49,6 +133,16 @@ impl Session {
         });
         Some(live_bytes.collect())
     }
+}
+
+/// Whether the births of all blocks are counted, and no pair of functions is followed, of which objects
+/// are counted, not bytes.
+fn are_counted_by_birth(sites: &[SiteReading]) -> bool {
+    sites.iter().all(|site| match site.stack.source {
+        Source::Mmap => true,
+        Source::Heap => site.live_by_birth.is_some() || site.totals.live_count == 0,
+        _ => false,
+    })
 }
 
 /// Births of two sites that have the same stack; unknown if those of one are.

@@ -17,6 +17,7 @@ use leaktrace_common::unwind::MAX_RARE_RULES;
 use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
 use super::inherited::Inherited;
+use super::mapped::MappedLedger;
 use super::processes::in_initial_pid_namespace;
 use super::reuse::Places;
 use super::tables::Tables;
@@ -167,7 +168,7 @@ impl Session {
             hashes: vec![0; SITES_WITHOUT_STACK as usize],
             unread_stacks: Vec::new(),
             mapped: (0..limits::MAX_PROCESSES)
-                .map(|_| Default::default())
+                .map(|_| MappedLedger::counting(config.min_size_bytes..=config.max_size_bytes))
                 .collect(),
             places,
             pids: HashMap::new(),

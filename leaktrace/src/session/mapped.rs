@@ -5,6 +5,7 @@ mod attached;
 mod moved;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::limits::PAGE_BYTES;
@@ -40,6 +41,10 @@ struct Origin {
 #[derive(Clone, Copy, Debug)]
 struct Maker {
     site: u32,
+    /// When; a mapping that was moved or resized is as old as before.
+    at_ns: u64,
+    /// Its length is one of those that are counted.
+    counted: bool,
     /// Only addresses were set aside: no memory is used until something changes them.
     reserved: bool,
     /// It is a segment of shared memory.
@@ -66,6 +71,8 @@ struct Taken {
 /// Which addresses are mapped by which site.
 #[derive(Debug, Default)]
 pub(super) struct MappedLedger {
+    /// Lengths of the mappings that are counted; absent for all.
+    counted_bytes: Option<RangeInclusive<u64>>,
     pieces: BTreeMap<u64, Piece>,
     origins: HashMap<u64, Origin>,
     /// What a call of a thread has taken away that may yet turn out to have failed.
@@ -79,6 +86,23 @@ pub(super) struct MappedLedger {
 }
 
 impl MappedLedger {
+    /// A ledger that counts mappings of these lengths only. It knows of all others, too: they may cover
+    /// what is counted.
+    pub(super) fn counting(counted_bytes: RangeInclusive<u64>) -> Self {
+        Self {
+            counted_bytes: (counted_bytes != (0..=u64::MAX)).then_some(counted_bytes),
+            ..Self::default()
+        }
+    }
+
+    /// An empty one that counts the same.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            counted_bytes: self.counted_bytes.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Applies one event of this process.
     pub(super) fn apply(&mut self, event: &Event) {
         let length = page_align(event.size_bytes);
@@ -87,6 +111,8 @@ impl MappedLedger {
             let set_aside = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
             let maker = Maker {
                 site: event.site,
+                at_ns: event.at_ns,
+                counted: true,
                 reserved: set_aside && event.flags & MAP_STACK == 0,
                 attached: None,
             };
@@ -123,14 +149,31 @@ impl MappedLedger {
         self.pieces.iter().map(|(start, piece)| (*start, piece.end))
     }
 
-    /// Bytes of mappings that only set addresses aside, by the site that made them.
-    pub(super) fn reserved_by_site(&self) -> HashMap<u32, u64> {
+    /// Bytes of mappings that only set addresses aside, by the site that made them by this time.
+    pub(super) fn reserved_by_site(&self, latest_ns: u64) -> HashMap<u32, u64> {
         let mut reserved = HashMap::new();
-        let origins = self.origins.values();
+        let origins = self.counted_since(latest_ns);
         for origin in origins.filter(|origin| origin.maker.reserved) {
             *reserved.entry(origin.maker.site).or_default() += origin.left_bytes;
         }
         reserved
+    }
+
+    /// Bytes and mappings that are left of what each site has made by this time.
+    pub(super) fn left_by_site(&self, latest_ns: u64) -> HashMap<u32, (u64, u64)> {
+        let mut left: HashMap<u32, (u64, u64)> = HashMap::new();
+        for origin in self.counted_since(latest_ns) {
+            let site = left.entry(origin.maker.site).or_default();
+            site.0 += origin.left_bytes;
+            site.1 += 1;
+        }
+        left
+    }
+
+    /// What is left of the mappings that are counted and were there at this time.
+    fn counted_since(&self, latest_ns: u64) -> impl Iterator<Item = &Origin> {
+        let origins = self.origins.values();
+        origins.filter(move |origin| origin.maker.counted && origin.maker.at_ns <= latest_ns)
     }
 
     /// Forgets what is not mapped any more, after events were lost: `mapped` are the ranges that still
@@ -150,6 +193,11 @@ impl MappedLedger {
         self.cut(start, length);
         let mapping = self.next_mapping;
         self.next_mapping += 1;
+        let counted_bytes = self.counted_bytes.as_ref();
+        let maker = Maker {
+            counted: counted_bytes.is_none_or(|counted| counted.contains(&length)),
+            ..maker
+        };
         self.origins.insert(
             mapping,
             Origin {
@@ -164,9 +212,11 @@ impl MappedLedger {
                 mapping,
             },
         );
-        let totals = self.totals.entry(maker.site).or_default();
-        totals.allocated_bytes += length;
-        totals.allocated_count += 1;
+        if maker.counted {
+            let totals = self.totals.entry(maker.site).or_default();
+            totals.allocated_bytes += length;
+            totals.allocated_count += 1;
+        }
     }
 
     /// Takes a range away, and keeps what was in it until the thread's call is known to have
@@ -249,11 +299,14 @@ impl MappedLedger {
         let origin = self.origins.get_mut(&mapping)?;
         origin.left_bytes -= bytes;
         let origin = *origin;
-        let totals = self.totals.entry(origin.maker.site).or_default();
-        totals.freed_bytes += bytes;
-        if origin.left_bytes == 0 {
-            totals.freed_count += 1;
+        let is_gone = origin.left_bytes == 0;
+        if is_gone {
             self.origins.remove(&mapping);
+        }
+        if origin.maker.counted {
+            let totals = self.totals.entry(origin.maker.site).or_default();
+            totals.freed_bytes += bytes;
+            totals.freed_count += u64::from(is_gone);
         }
         Some(origin)
     }
@@ -263,16 +316,17 @@ impl MappedLedger {
         if bytes == 0 {
             return;
         }
-        let totals = self.totals.entry(taken.maker.site).or_default();
-        totals.freed_bytes -= bytes;
-        let origin = self.origins.entry(taken.piece.mapping).or_insert_with(|| {
-            totals.freed_count -= 1;
-            Origin {
-                maker: taken.maker,
-                left_bytes: 0,
-            }
+        let was_gone = !self.origins.contains_key(&taken.piece.mapping);
+        let origin = self.origins.entry(taken.piece.mapping).or_insert(Origin {
+            maker: taken.maker,
+            left_bytes: 0,
         });
         origin.left_bytes += bytes;
+        if taken.maker.counted {
+            let totals = self.totals.entry(taken.maker.site).or_default();
+            totals.freed_bytes -= bytes;
+            totals.freed_count -= u64::from(was_gone);
+        }
         self.pieces.insert(taken.start, taken.piece);
     }
 }

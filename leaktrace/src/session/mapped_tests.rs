@@ -28,7 +28,7 @@ fn live(ledger: &MappedLedger) -> (u64, u64) {
 }
 
 fn reserved(ledger: &MappedLedger) -> u64 {
-    ledger.reserved_by_site().values().sum()
+    ledger.reserved_by_site(u64::MAX).values().sum()
 }
 
 fn unmap(ledger: &mut MappedLedger, address: u64, size_bytes: u64) {
@@ -344,4 +344,51 @@ fn a_segment_of_unknown_length_is_counted_as_such() {
     detach(&mut ledger, 0x10000);
     assert_eq!(live(&ledger), (0, 0));
     assert_eq!(ledger.lengths_unknown(), 1);
+}
+
+#[test]
+fn only_the_lengths_asked_for_are_counted_and_all_others_still_cover() {
+    let mut ledger = MappedLedger::counting(2 * PAGE..=4 * PAGE);
+    for (site, pages) in [(1, 1), (2, 2), (3, 4), (4, 5)] {
+        let place = 0x10000 * u64::from(site);
+        ledger.apply(&Event {
+            site,
+            ..event(EventKind::Mapped, place, pages * PAGE)
+        });
+    }
+    let held = |ledger: &MappedLedger| [1, 2, 3, 4].map(|site| of_site(ledger, site) / PAGE);
+    assert_eq!(held(&ledger), [0, 2, 4, 0]);
+    // One page that is not counted comes to lie over one that is; that it is too short changes nothing.
+    ledger.apply(&Event {
+        site: 1,
+        ..event(EventKind::Mapped, 0x30000, PAGE)
+    });
+    assert_eq!(held(&ledger), [0, 2, 3, 0]);
+    unmap(&mut ledger, 0x40000, 5 * PAGE);
+    unmap(&mut ledger, 0x20000, 2 * PAGE);
+    assert_eq!(held(&ledger), [0, 0, 3, 0]);
+    ledger.apply(&event(EventKind::StillMapped, 0, 0));
+    assert_eq!(held(&ledger), [0, 2, 3, 0]);
+    assert_eq!(live(&ledger.emptied()), (0, 0));
+}
+
+#[test]
+fn a_mapping_is_as_old_as_the_call_that_made_it_also_when_it_has_moved() {
+    let mut ledger = MappedLedger::default();
+    for (site, at_ns) in [(1, 100), (2, 200)] {
+        ledger.apply(&Event {
+            site,
+            at_ns,
+            ..event(EventKind::Mapped, 0x10000 * u64::from(site), 2 * PAGE)
+        });
+    }
+    remap(&mut ledger, (0x10000, 2 * PAGE), (0x90000, 8 * PAGE));
+    unmap(&mut ledger, 0x90000, PAGE);
+    let left = |latest_ns| {
+        let left = ledger.left_by_site(latest_ns);
+        [1, 2].map(|site| left.get(&site).copied().unwrap_or_default())
+    };
+    assert_eq!(left(99), [(0, 0), (0, 0)]);
+    assert_eq!(left(100), [(7 * PAGE, 1), (0, 0)]);
+    assert_eq!(left(200), [(7 * PAGE, 1), (2 * PAGE, 1)]);
 }

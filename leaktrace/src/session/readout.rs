@@ -1,5 +1,5 @@
 //! Reads what the programs have counted. Totals are summed in the kernel, so that a reading costs
-//! the same however many allocations are live; only ages walk the ledger.
+//! the same however many allocations are live.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -46,13 +46,13 @@ impl Session {
         self.pair_unmatched.read(place)
     }
 
-    /// Of what these sites have mapped and hold by these totals, bytes that were only set aside
-    /// (PROT_NONE, MAP_NORESERVE).
-    pub fn reserved_bytes(&self, process: u16, sites: &[SiteReading]) -> u64 {
+    /// Of what these sites have mapped by this time and hold by these totals, bytes that were only set
+    /// aside (PROT_NONE, MAP_NORESERVE).
+    pub fn reserved_bytes(&self, process: u16, sites: &[SiteReading], latest_ns: u64) -> u64 {
         let Some(ledger) = self.mapped.get(usize::from(process)) else {
             return 0;
         };
-        let reserved = ledger.reserved_by_site();
+        let reserved = ledger.reserved_by_site(latest_ns);
         sites
             .iter()
             .filter(|site| site.stack.source == Source::Mmap)
@@ -86,20 +86,14 @@ impl Session {
         Ok(sites.any(|site| self.heap_totals(site).allocated_count > 0))
     }
 
-    /// Every site of a process that has allocated. With `older`, live blocks younger than that
-    /// are left out, which walks the ledger.
+    /// Every site of a process that has allocated.
     ///
     /// # Errors
     ///
     /// When a map cannot be read.
-    pub fn sites(&mut self, process: u16, older: Duration) -> anyhow::Result<Vec<SiteReading>> {
+    pub fn sites(&mut self, process: u16) -> anyhow::Result<Vec<SiteReading>> {
         self.finish_stacks();
         self.load_stacks()?;
-        let aged = if older.is_zero() {
-            None
-        } else {
-            Some(self.live_older_than(process, older)?)
-        };
         let mapped: HashMap<u32, Totals> = match self.mapped.get(usize::from(process)) {
             Some(ledger) => ledger.totals().collect(),
             None => HashMap::new(),
@@ -114,22 +108,15 @@ impl Session {
             if *owner != process {
                 continue;
             }
-            let mut totals = match stack.source {
+            let totals = match stack.source {
                 Source::Mmap => mapped.get(&index).copied().unwrap_or_default(),
                 _ => self.heap_totals(index),
             };
-            if let Some(aged) = &aged
-                && stack.source != Source::Mmap
-            {
-                (totals.live_bytes, totals.live_count) =
-                    aged.get(&index).copied().unwrap_or((0, 0));
-            }
             if totals.allocated_count == 0 {
                 continue;
             }
             let live_by_birth = match stack.source {
                 Source::Mmap => None,
-                _ if aged.is_some() => None,
                 _ => self.live_by_birth(index, birth_slots),
             };
             let first = *self.first_sites.entry(stack.id).or_insert(index);

@@ -17,7 +17,6 @@ use leaktrace_common::stack::{Bridge, BridgeKey, Source, site_without_stack};
 
 use super::Session;
 use super::array::MappedArray;
-use super::mapped::MappedLedger;
 use crate::target::Mappings;
 
 /// Blocks of ended processes may fill this part of the ledger before it is walked for them: a walk
@@ -308,7 +307,7 @@ impl Session {
             self.hits.update(function, |hit| *hit = 0);
         }
         if let Some(ledger) = self.mapped.get_mut(place) {
-            *ledger = MappedLedger::default();
+            *ledger = ledger.emptied();
         }
     }
 

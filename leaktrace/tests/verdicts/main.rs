@@ -11,7 +11,7 @@ mod site;
 mod table;
 
 use behaviours::Behaviour;
-use score::{Mark, Tally};
+use score::{Mark, Tally, Watched};
 
 /// Runs of each behaviour; they differ in sizes, times and noise.
 const SEEDS: u64 = 20;
@@ -25,12 +25,12 @@ fn tally(
     behaviours: &[Behaviour],
     seeds: &std::ops::Range<u64>,
     intervals: u32,
-    births: bool,
+    watched: Watched,
 ) -> Tally {
     let mut tally = Tally::default();
     for behaviour in behaviours {
         for seed in seeds.clone() {
-            let growth = score::judge(behaviour, seed, intervals, births);
+            let growth = score::judge(behaviour, seed, intervals, watched);
             if tally.add(behaviour, intervals, growth.verdict) == Mark::Wrong {
                 let (name, words) = (behaviour.name, growth.words());
                 eprintln!("wrong after {intervals}: {name} (seed {seed}): {words}");
@@ -57,7 +57,7 @@ fn there_are_forty_behaviours_and_a_fifth_of_them_was_kept_out_of_tuning() {
 fn after_45_intervals_every_leak_is_found_and_nothing_else_called_one() {
     let (tuned, held_out) = split();
     for behaviours in [tuned, held_out] {
-        let tally = tally(&behaviours, &FEW_SEEDS, 45, true);
+        let tally = tally(&behaviours, &FEW_SEEDS, 45, Watched::FromTheStart);
         assert_eq!(tally.found, tally.leaks, "recall");
         assert_eq!(tally.alarms, 0, "false alarms");
     }
@@ -67,7 +67,7 @@ fn after_45_intervals_every_leak_is_found_and_nothing_else_called_one() {
 fn after_300_intervals_every_leak_is_found_and_nothing_else_called_one() {
     let (tuned, held_out) = split();
     for behaviours in [tuned, held_out] {
-        let tally = tally(&behaviours, &FEW_SEEDS, 300, true);
+        let tally = tally(&behaviours, &FEW_SEEDS, 300, Watched::FromTheStart);
         assert_eq!(tally.found, tally.leaks, "recall");
         assert_eq!(tally.alarms, 0, "false alarms");
     }
@@ -75,9 +75,32 @@ fn after_300_intervals_every_leak_is_found_and_nothing_else_called_one() {
 
 #[test]
 fn after_12_intervals_nothing_is_called_a_leak_because_a_cache_would_look_the_same() {
-    let tally = tally(&behaviours::all(), &FEW_SEEDS, 12, true);
+    let tally = tally(&behaviours::all(), &FEW_SEEDS, 12, Watched::FromTheStart);
     assert_eq!(tally.found + tally.open_found, 0, "leaks");
     assert_eq!(tally.alarms + tally.open_alarms, 0, "false alarms");
+}
+
+#[test]
+fn with_twice_as_many_readings_a_verdict_comes_no_later() {
+    let (tuned, held_out) = split();
+    for behaviours in [tuned, held_out] {
+        for length in [45, 300] {
+            let tally = tally(&behaviours, &FEW_SEEDS, length, Watched::TwiceASecond);
+            assert_eq!(tally.found, tally.leaks, "recall after {length}");
+            assert_eq!(tally.alarms, 0, "false alarms after {length}");
+        }
+    }
+}
+
+/// None of this was tuned on.
+#[test]
+fn what_begins_an_hour_after_the_start_is_no_leak_unless_it_is_one() {
+    for watched in [Watched::AnHourLater, Watched::AfterAnHourOfChurn] {
+        for length in [45, 300, 1500] {
+            let tally = tally(&behaviours::all(), &FEW_SEEDS, length, watched);
+            assert_eq!(tally.alarms, 0, "false alarms, {watched:?}, {length}");
+        }
+    }
 }
 
 #[test]
@@ -95,7 +118,7 @@ fn of_what_was_recorded_every_leak_that_can_be_told_is_found_and_nothing_else_ca
 
 #[test]
 fn without_births_a_leak_may_be_called_growth_but_growth_no_leak() {
-    let tally = tally(&behaviours::all(), &FEW_SEEDS, 300, false);
+    let tally = tally(&behaviours::all(), &FEW_SEEDS, 300, Watched::WithoutBirths);
     assert_eq!(tally.alarms, 0, "false alarms");
     assert!(tally.found * 10 >= tally.leaks * 4, "recall {tally:?}");
 }

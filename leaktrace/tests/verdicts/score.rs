@@ -13,20 +13,52 @@ pub(crate) struct Run {
     pub(crate) verdicts: Vec<Verdict>,
 }
 
-/// Runs a behaviour for this many intervals of a second, and gives each to `read`.
+/// How a behaviour is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// From its beginning, at every interval, which is a second.
+    FromTheStart,
+    /// The same, and births are not counted.
+    WithoutBirths,
+    /// The same, and in the middle of every interval too: with reports every ten seconds.
+    TwiceASecond,
+    /// The behaviour begins when others have been watched for an hour.
+    AnHourLater,
+    /// It begins at a site at which for an hour all was freed at once.
+    AfterAnHourOfChurn,
+}
+
+/// An hour.
+const CALM_TICKS: u32 = 3600;
+
+/// Runs a behaviour for this many intervals, and gives each to `read`.
 fn trace(
     behaviour: &Behaviour,
     seed: u64,
     intervals: u32,
-    births: bool,
+    watched: Watched,
     mut read: impl FnMut(&Tracker),
 ) {
     let mut noise = Noise::new(seed);
     let mut work = (behaviour.work)(&mut noise);
     let mut site = Site::new(1.0);
     let mut tracker = Tracker::new();
-    for _ in 0..intervals {
-        let tick = site.next_tick();
+    let births = watched != Watched::WithoutBirths;
+    if matches!(watched, Watched::AnHourLater | Watched::AfterAnHourOfChurn) {
+        for _ in 0..CALM_TICKS {
+            site.next_tick();
+            if watched == Watched::AfterAnHourOfChurn {
+                site.churn(1e5);
+                tracker.observe(&site.snapshot(births));
+            }
+        }
+        tracker.skip(site.elapsed());
+    }
+    for tick in 1..=intervals {
+        site.next_tick();
+        if watched == Watched::TwiceASecond {
+            tracker.observe(&site.snapshot_before_its_work());
+        }
         work(&mut site, tick, &mut noise);
         tracker.observe(&site.snapshot(births));
         read(&tracker);
@@ -34,9 +66,9 @@ fn trace(
 }
 
 /// What is said after so many intervals.
-pub(crate) fn judge(behaviour: &Behaviour, seed: u64, intervals: u32, births: bool) -> Growth {
+pub(crate) fn judge(behaviour: &Behaviour, seed: u64, intervals: u32, watched: Watched) -> Growth {
     let (mut last, mut seen) = (Growth::UNKNOWN, 0);
-    trace(behaviour, seed, intervals, births, |tracker| {
+    trace(behaviour, seed, intervals, watched, |tracker| {
         seen += 1;
         if seen == intervals {
             last = tracker.growth(0);
@@ -46,9 +78,9 @@ pub(crate) fn judge(behaviour: &Behaviour, seed: u64, intervals: u32, births: bo
 }
 
 /// What is said after each interval.
-pub(crate) fn run(behaviour: &Behaviour, seed: u64, intervals: u32) -> Run {
+pub(crate) fn run(behaviour: &Behaviour, seed: u64, intervals: u32, watched: Watched) -> Run {
     let mut verdicts = Vec::new();
-    trace(behaviour, seed, intervals, true, |tracker| {
+    trace(behaviour, seed, intervals, watched, |tracker| {
         verdicts.push(tracker.growth(0).verdict);
     });
     Run { verdicts }

@@ -186,12 +186,25 @@ impl Site {
         self.batches.retain(|batch| !is_freed(batch));
     }
 
+    /// Time since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        Duration::from_secs_f64(f64::from(self.tick) * self.tick_s)
+    }
+
+    /// The reading in the middle of this interval, when what is due is gone and nothing has come.
+    pub(crate) fn snapshot_before_its_work(&self) -> Snapshot {
+        self.snapshot_at((f64::from(self.tick) - 0.5) * self.tick_s, true)
+    }
+
     /// The reading at the end of this interval, with or without births.
     pub(crate) fn snapshot(&self, births: bool) -> Snapshot {
+        self.snapshot_at(f64::from(self.tick) * self.tick_s, births)
+    }
+
+    fn snapshot_at(&self, elapsed_s: f64, births: bool) -> Snapshot {
         let mut totals = self.totals;
         totals.live_bytes = totals.allocated_bytes - totals.freed_bytes;
         totals.live_count = totals.allocated_count - totals.freed_count;
-        let elapsed_s = f64::from(self.tick) * self.tick_s;
         let slots = birth_slot((elapsed_s * 1e9) as u64) + 1;
         let mut live_by_birth = vec![0; slots];
         for batch in &self.batches {

@@ -3,8 +3,11 @@
 use leaktrace::analysis::Verdict;
 
 use crate::behaviours::{self, Behaviour, Truth};
-use crate::score::{self, LENGTHS, Tally};
+use crate::score::{self, LENGTHS, Tally, Watched};
 use crate::{FRESH_SEEDS, SEEDS, recorded, split, tally};
+
+/// Lengths that are scored where a behaviour begins late, intervals since then.
+const LATE_LENGTHS: [u32; 4] = [12, 45, 300, 1500];
 
 /// The table of behaviours and that of the sums.
 pub(crate) fn all() -> String {
@@ -30,7 +33,7 @@ pub(crate) fn all() -> String {
 
 fn row(behaviour: &Behaviour) -> String {
     let runs: Vec<_> = (0..SEEDS)
-        .map(|seed| score::run(behaviour, seed, LENGTHS[2]))
+        .map(|seed| score::run(behaviour, seed, LENGTHS[2], Watched::FromTheStart))
         .collect();
     let mark = if behaviour.held_out { " *" } else { "" };
     let mut text = format!("  {:<40}", format!("{}{mark}", behaviour.name));
@@ -93,20 +96,36 @@ fn sums() -> String {
         "leaks",
         "healthy"
     );
-    for (name, behaviours, seeds, births) in [
-        ("tuned on", &tuned, 0..SEEDS, true),
-        ("tuned on, fresh seeds", &tuned, FRESH_SEEDS, true),
-        ("kept out of tuning", &held_out, 0..SEEDS, true),
-        ("kept out, fresh seeds", &held_out, FRESH_SEEDS, true),
+    let all = behaviours::all();
+    let start = Watched::FromTheStart;
+    for (name, behaviours, seeds, watched) in [
+        ("tuned on", &tuned, 0..SEEDS, start),
+        ("tuned on, fresh seeds", &tuned, FRESH_SEEDS, start),
+        ("kept out of tuning", &held_out, 0..SEEDS, start),
+        ("kept out, fresh seeds", &held_out, FRESH_SEEDS, start),
         (
             "all, births not counted",
-            &behaviours::all(),
+            &all,
             0..SEEDS,
-            false,
+            Watched::WithoutBirths,
+        ),
+        (
+            "all, two readings a second",
+            &all,
+            0..SEEDS,
+            Watched::TwiceASecond,
         ),
     ] {
         for length in LENGTHS {
-            text += &sum(name, length, tally(behaviours, &seeds, length, births));
+            text += &sum(name, length, tally(behaviours, &seeds, length, watched));
+        }
+    }
+    for (name, watched) in [
+        ("all, an hour later", Watched::AnHourLater),
+        ("all, after an hour of churn", Watched::AfterAnHourOfChurn),
+    ] {
+        for length in LATE_LENGTHS {
+            text += &sum(name, length, tally(&all, &(0..SEEDS), length, watched));
         }
     }
     for length in recorded::LENGTHS {

@@ -94,6 +94,9 @@ pub(crate) struct ReportOptions {
     /// Number of reports
     #[arg(long, default_value_t = 10)]
     rounds: usize,
+    /// List only what is at least so old (`10s`)
+    #[arg(long)]
+    older: Option<String>,
 }
 
 /// Runs a benchmark.

@@ -33,7 +33,7 @@ pub(super) fn measure(options: &ReportOptions) -> Result<()> {
     let blocks = options.blocks.next_multiple_of(SITES);
     let mut traced = start(blocks)?;
     let kernel_before = kernel_bytes()?;
-    let (leaktrace, mut reports) = attach(&traced, blocks)?;
+    let (leaktrace, mut reports) = attach(&traced, blocks, options.older.as_deref())?;
     let kernel_empty = kernel_bytes()?;
     traced.input.write_all(b"go\n")?;
     let mut line = String::new();
@@ -113,13 +113,18 @@ fn start(blocks: u32) -> Result<Traced> {
     })
 }
 
-fn attach(traced: &Traced, blocks: u32) -> Result<(Running, BufReader<ChildStdout>)> {
+fn attach(
+    traced: &Traced,
+    blocks: u32,
+    older: Option<&str>,
+) -> Result<(Running, BufReader<ChildStdout>)> {
     let mut leaktrace = Running::start(
         Command::new(workspace::leaktrace())
             .args(["-p", &traced.target.pid().to_string(), "-q", "-i", "1s"])
             // It goes on growing while it is measured.
             .args(["--max-live", &(blocks + blocks / 10).to_string()])
             .args(["--format", "json"])
+            .args(older.into_iter().flat_map(|age| ["--older", age]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped()),
     )?;
@@ -144,9 +149,11 @@ fn next_report(reports: &mut BufReader<ChildStdout>) -> Result<u64> {
     if report["losses"]["live_map_full"] != 0 {
         bail!("the ledger was full: {}", report["losses"]);
     }
-    report["totals"]["live_count"]
-        .as_u64()
-        .with_context(|| format!("no live blocks in {line:?}"))
+    let total = |name: &str| {
+        let total = report["totals"][name].as_u64();
+        total.with_context(|| format!("no {name} in {line:?}"))
+    };
+    Ok(total("allocated_count")? - total("freed_count")?)
 }
 
 /// User and kernel time of a process so far; /proc/PID/stat has it in steps of 10 ms only.

@@ -2,7 +2,7 @@
 //! All that have ended by the same time go together: making room takes leaktrace long, and hardly
 //! longer for many than for one.
 
-use super::{Watch, order, say_changes};
+use super::{Watch, age, order, say_changes};
 use crate::report::Line;
 use crate::run::exits::Life;
 use crate::run::output::Output;
@@ -98,7 +98,7 @@ impl Watch<'_> {
             if !is_child || !ended.contains(&target.life) {
                 continue;
             }
-            target.read(session, elapsed, self.args.older)?;
+            target.read(session, elapsed, age(self.args))?;
             target.reported = true;
             session.process_ended(target.index)?;
             self.seq += 1;

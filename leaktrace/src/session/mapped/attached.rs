@@ -31,6 +31,8 @@ impl MappedLedger {
         self.longest_segment_bytes = self.longest_segment_bytes.max(length_bytes);
         let maker = Maker {
             site: event.site,
+            at_ns: event.at_ns,
+            counted: true,
             reserved: false,
             attached: Some(Attached {
                 start: event.address,
