@@ -44,11 +44,7 @@ fn preloaded(allocator: &str, program: &Program, arguments: &[&str]) -> Target {
 
 /// What the exact tests promise, with the C library's allocator replaced.
 fn assert_exact_with(allocator: &str) {
-    let mut each = Program::c("each_function.c");
-    if allocator == JEMALLOC {
-        // It leaves pvalloc to the C library, whose blocks its free does not know.
-        each = each.with(&["-DNO_PVALLOC"]);
-    }
+    let each = Program::c("each_function.c");
     for argument in ["leak", "no_leak"] {
         assert_exact(preloaded(allocator, &each, &[argument]));
     }
@@ -109,7 +105,7 @@ fn a_static_program_is_exact() {
 #[test]
 fn musl_is_exact() {
     for link in ["-static", "-rdynamic"] {
-        let flags = ["-DNO_PVALLOC", link];
+        let flags = [link];
         let each = Program::musl("each_function.c").with(&flags);
         assert_exact(Target::start(&each, &["leak"]));
         let threads = Program::musl("thread_leaks.c").with(&flags);

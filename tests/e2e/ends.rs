@@ -210,7 +210,7 @@ fn after_an_out_of_memory_kill_no_time_is_left() {
 fn a_session_that_fails_reports_what_it_had_counted_first() {
     let directory = scratch();
     let fails_when = directory.path().join("now");
-    let library = Program::c("fails_later.c").with(&["-shared", "-fPIC"]);
+    let library = Program::c_of_leaktrace("fails_later.c").with(&["-shared", "-fPIC"]);
     let mut target = Target::start(&Program::c("ends.c"), &["return"]);
     let mut command = leaktrace();
     // With an age the ledger is listed at each reading.

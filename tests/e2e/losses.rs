@@ -89,7 +89,10 @@ fn a_realloc_without_a_slot_takes_its_old_block_along() {
     let traced = trace_with(&Program::c("starved.c"), &[], &["--max-pending", "1"]);
     let (report, truth) = (&traced.report, &traced.truth);
     let lost = truth.number("without_a_place");
-    assert_eq!(report.losses(), [("pending_map_full", lost)]);
+    // Mappings that an allocator makes inside such a call are lost with it.
+    let mut losses = report.lost_from_numbers();
+    losses.retain(|(reason, _)| *reason != "event_lost");
+    assert_eq!(losses, [("pending_map_full", lost)]);
     for (caller, held) in truth.sites() {
         assert_eq!(report.held_by("heap", &caller), held, "{}", report.0);
     }

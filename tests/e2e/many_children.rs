@@ -51,7 +51,7 @@ fn assert_children_are_true(target: &Target, session: &Session, children: usize)
         let Some(report) = reports.get(&pid) else {
             panic!("no final report of {child}: {}", session.errors);
         };
-        assert_eq!(report.losses(), [], "{child}: {}", report.0);
+        assert_eq!(report.lost_from_numbers(), [], "{child}: {}", report.0);
         assert_eq!(child["status"], 0, "{child}");
         let whole = (report.total("live_bytes"), report.total("live_count"));
         let told = (child["bytes"].as_u64(), child["count"].as_u64());
@@ -79,7 +79,7 @@ fn assert_children_are_true(target: &Target, session: &Session, children: usize)
         assert_eq!(report.0["parent_pid"], u64::from(target.pid()));
     }
     let parent = &reports[&u64::from(target.pid())];
-    assert_eq!(parent.losses(), [], "{}", parent.0);
+    assert_eq!(parent.lost_from_numbers(), [], "{}", parent.0);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_shell_may_run_more_short_programs_than_the_table_has_room_for() {
         assert_spawned(report, child);
     }
     let parent = &reports[&u64::from(target.pid())];
-    assert_eq!(parent.losses(), [], "{}", parent.0);
+    assert_eq!(parent.lost_from_numbers(), [], "{}", parent.0);
 }
 
 /// The program of a child was counted from its first allocation to its end.

@@ -216,8 +216,8 @@ fn assert_deep_stacks_are_true(traced: &Traced) -> usize {
             cut_count += 5;
         }
     }
-    let truncated = &traced.report.0["truncated_stacks"]["too_deep"];
-    assert_eq!(truncated.as_u64(), Some(cut_count));
+    let truncated = &traced.report.0["truncated_stacks"];
+    assert_eq!(truncated["too_deep"], cut_count, "{truncated}");
     assert_eq!(traced.report.loss("stack_truncated"), cut_count);
     whole
 }

@@ -1,10 +1,13 @@
 //! Turns `tests/programs/*` into executables, each built once for a source and its flags. Never
 //! writes into the source tree.
 
+use std::ffi::OsString;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+
+use crate::environment;
 
 /// Frame pointers, and every call left where the source has it.
 const COMPILED: &[&str] = &[
@@ -27,16 +30,16 @@ static BUILDING: Mutex<()> = Mutex::new(());
 #[derive(Clone, Debug)]
 pub struct Program {
     source: &'static str,
-    compiler: &'static str,
+    compiler: OsString,
     flags: Vec<&'static str>,
     libraries: Vec<&'static str>,
 }
 
 impl Program {
-    fn new(source: &'static str, compiler: &'static str, flags: &[&'static str]) -> Self {
+    fn new(source: &'static str, compiler: impl Into<OsString>, flags: &[&'static str]) -> Self {
         Self {
             source,
-            compiler,
+            compiler: compiler.into(),
             flags: flags.to_vec(),
             libraries: Vec::new(),
         }
@@ -44,6 +47,21 @@ impl Program {
 
     /// A C program with frame pointers.
     pub fn c(source: &'static str) -> Self {
+        let program = match environment::c_compiler() {
+            None => Self::new(source, "cc", COMPILED),
+            // The kernel's headers, behind those of the other C library.
+            Some(other) => Self::new(source, other, COMPILED).with(&[
+                "-idirafter",
+                "/usr/include",
+                "-idirafter",
+                "/usr/include/x86_64-linux-gnu",
+            ]),
+        };
+        program.with(&["-std=gnu11"])
+    }
+
+    /// A C library with frame pointers for leaktrace itself, whatever traced programs run with.
+    pub fn c_of_leaktrace(source: &'static str) -> Self {
         Self::new(source, "cc", COMPILED).with(&["-std=gnu11"])
     }
 
@@ -92,6 +110,15 @@ impl Program {
         self
     }
 
+    /// The library of C++ to link a program of C with, where there is one for its C library.
+    #[must_use]
+    pub fn linked_with_cpp(self) -> Self {
+        match environment::c_compiler() {
+            None => self.linked(&["-lstdc++"]),
+            Some(_) => self,
+        }
+    }
+
     /// The executable, built if it is not there yet.
     pub fn path(&self) -> PathBuf {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs");
@@ -106,7 +133,7 @@ impl Program {
             self.build(&source, &executable);
         }
         // It has the same path in there.
-        if let Some(root) = target_root() {
+        if let Some(root) = environment::root() {
             let inside = root.join(executable.strip_prefix("/").unwrap_or(&executable));
             if !inside.exists() {
                 crate::copy(&executable, &inside);
@@ -119,7 +146,7 @@ impl Program {
     /// a /proc of its own there, because some programs ask the kernel what they hold.
     pub fn command(&self) -> Command {
         let path = self.path();
-        match target_root() {
+        match environment::root() {
             None => Command::new(path),
             Some(root) => {
                 let mut command = Command::new("unshare");
@@ -132,7 +159,7 @@ impl Program {
 
     fn build(&self, source: &Path, executable: &Path) {
         let unfinished = executable.with_extension(std::process::id().to_string());
-        let mut command = Command::new(self.compiler);
+        let mut command = Command::new(&self.compiler);
         command.args(&self.flags).arg("-o").arg(&unfinished);
         if self.compiler == "go" {
             let cache = executable.with_file_name("go-cache");
@@ -143,7 +170,7 @@ impl Program {
         let output = command.output().unwrap_or_else(|error| {
             panic!(
                 "cannot run {}: {error}; cargo xtask setup installs it",
-                self.compiler
+                self.compiler.display()
             )
         });
         assert!(
@@ -157,7 +184,7 @@ impl Program {
 
     fn digest(&self, sources: &Path, source: &Path) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.compiler, &self.flags, &self.libraries).hash(&mut hasher);
+        (&self.compiler, &self.flags, &self.libraries).hash(&mut hasher);
         for file in headers(sources)
             .iter()
             .map(PathBuf::as_path)
@@ -187,11 +214,6 @@ pub fn traced_programs() -> PathBuf {
     let built = target_directory().join("traced-programs");
     std::fs::create_dir_all(&built).expect("cannot create a directory for traced programs");
     built
-}
-
-/// The root that traced programs run in when it is not this machine's.
-fn target_root() -> Option<PathBuf> {
-    std::env::var_os("LEAKTRACE_TARGET_ROOT").map(PathBuf::from)
 }
 
 /// Cargo's target directory: test binaries lie in `<target>/<profile>/deps`.

@@ -59,6 +59,14 @@ impl Report {
             .collect()
     }
 
+    /// Every loss that makes numbers short. A stack that could not be followed to its end is none: its bytes
+    /// are in the numbers.
+    pub fn lost_from_numbers(&self) -> Vec<(&str, u64)> {
+        let mut losses = self.losses();
+        losses.retain(|(reason, _)| *reason != "stack_truncated");
+        losses
+    }
+
     /// Sites of one source, `heap` or `mmap`.
     pub fn sites<'a>(&'a self, source: &'a str) -> impl Iterator<Item = Site<'a>> {
         let sites = self.0["sites"].as_array().expect("`sites` of a report");

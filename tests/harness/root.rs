@@ -24,7 +24,9 @@ pub fn fill_root(root: &Path, program: &Program) {
 /// Copies what a running program has mapped into `root`, under the paths that it has outside.
 pub fn copy_mapped(root: &Path, pid: u32) {
     for file in mapped_files(pid) {
-        copy(&file, &root.join(file.strip_prefix("/").unwrap_or(&file)));
+        let inside = root.join(file.strip_prefix("/").unwrap_or(&file));
+        copy(&file, &inside);
+        copy(&file, &inside.with_file_name(short_name(&file)));
         // The loader is named by a path of its own in the executable.
         if let Some(name) = file
             .file_name()
@@ -33,6 +35,18 @@ pub fn copy_mapped(root: &Path, pid: u32) {
             copy(&file, &root.join("lib64").join(name));
             copy(&file, &root.join("lib").join(name));
         }
+    }
+}
+
+/// The name by which others ask for a library: only the first number of its version.
+fn short_name(file: &Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    match name.split_once(".so.") {
+        Some((library, version)) => {
+            let first = version.split('.').next().unwrap_or_default();
+            format!("{library}.so.{first}")
+        }
+        None => name.into_owned(),
     }
 }
 

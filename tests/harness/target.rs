@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::lines::Lines;
-use crate::{PATIENCE, Program, Spawned, Truth};
+use crate::{PATIENCE, Program, Spawned, Truth, preload};
 
 /// A program that waits to be told to work.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Target {
 
     /// Starts a command that says nothing.
     pub fn start_mute(command: &mut Command) -> Self {
+        preload(command);
         let mut process = Spawned::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
         let child = process.child_mut();
         let output = child.stdout.take().expect("standard output is a pipe");

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::compile::target_directory;
+use crate::environment::assert_is_meant;
 use crate::lines::{Lines, collect};
 use crate::{PATIENCE, Report, Spawned, Truth};
 
@@ -96,6 +97,7 @@ impl Tracer {
         let attached_in = begun.elapsed();
         let start = parse(&first);
         assert_eq!(start["kind"], "start", "the first line is {first}");
+        assert_is_meant(&start);
         Self {
             lines,
             errors,

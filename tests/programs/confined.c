@@ -67,8 +67,10 @@ int main(int argc, char **argv)
     int strict = strcmp(how, "strict") == 0;
     if (strict) {
         /* All memory that it will need is in the heap already. */
+#ifdef __GLIBC__
         mallopt(M_MMAP_THRESHOLD, 1 << 24);
         mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
         free(malloc(1 << 22));
         say("ready %d\n", (int)getpid());
         prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);

@@ -1,11 +1,12 @@
 /* Leaks exactly 30,000 bytes in 30 blocks through each allocation function, each from a caller of
  * its own, and allocates and frees as much again. Argument "no_leak": only the part that is freed.
- * NO_PVALLOC: for allocators that do not have it. */
+ * Without pvalloc where the C library has none, or the allocator leaves it to the C library: its free
+ * would not know such a block. */
 #include "protocol.h"
+#include "whose_pvalloc.h"
 #ifdef __GLIBC__
 #include <gnu/libc-version.h>
 #endif
-#include <malloc.h>
 
 enum { BLOCKS = 30, BLOCK_BYTES = 1000 };
 
@@ -46,10 +47,10 @@ static void release(void *block)
         posix_memalign(&place, 64, BLOCK_BYTES) == 0 ? place : NULL; \
     })
 
-#ifdef NO_PVALLOC
-#define PVALLOC(DO)
-#else
+#ifdef __GLIBC__
 #define PVALLOC(DO) DO(pvalloc, pvalloc(BLOCK_BYTES))
+#else
+#define PVALLOC(DO)
 #endif
 
 #define EACH_FUNCTION(DO)                                  \
@@ -79,8 +80,14 @@ static void release(void *block)
 
 EACH_FUNCTION(DEFINE)
 
-#define LEAK(name, allocate) leak_##name();
-#define FREE(name, allocate) free_##name();
+/* False for pvalloc alone, and not for the names of functions that call others. */
+static int is_the_allocators(const char *function)
+{
+    return strcmp(function, "pvalloc") != 0 || pvalloc_is_the_allocators();
+}
+
+#define LEAK(name, allocate) if (is_the_allocators(#name)) leak_##name();
+#define FREE(name, allocate) if (is_the_allocators(#name)) free_##name();
 /* Who calls the allocation function: for strdup that is libc itself. */
 #define CALLER_malloc "leak_malloc"
 #define CALLER_calloc "leak_calloc"
@@ -94,7 +101,7 @@ EACH_FUNCTION(DEFINE)
 #define CALLER_pvalloc "leak_pvalloc"
 #define CALLER_strdup "strdup"
 
-#define TELL(name, allocate) truth_site(CALLER_##name, BLOCKS * BLOCK_BYTES, BLOCKS);
+#define TELL(name, allocate) if (is_the_allocators(#name)) truth_site(CALLER_##name, BLOCKS * BLOCK_BYTES, BLOCKS);
 
 int main(int argc, char **argv)
 {

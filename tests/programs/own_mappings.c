@@ -161,6 +161,10 @@ NOINLINE static void grow_too_much(void)
 int main(void)
 {
     page = sysconf(_SC_PAGESIZE);
+#ifdef RAW_CALLS
+    /* A program that has mapped nothing by itself when a tracer comes, and has no allocator, is refused. */
+    keep(MAP(NULL, 1, 0));
+#endif
     begin();
 #ifndef RAW_CALLS
     /* At the first return that is probed, the kernel maps a page for the probes. */

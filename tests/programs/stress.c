@@ -1,33 +1,19 @@
 /* Eight threads that do everything at once, for as many milliseconds as asked for: every function that
- * allocates, sizes from 1 byte to 4 MB, frees by other threads, mappings, with "forks" forks, and with "all"
- * libraries that come and go as well. What each function holds at the end is counted beside it. With
+ * allocates in C and C++, sizes from 1 byte to 4 MB, calls that fail, frees by other threads, mappings that
+ * are cut, moved and covered, with "forks" forks, and with "all" libraries and threads that come and go as
+ * well. What each function holds at the end is counted beside it. With
  * -DCOUNTS_OTHERS the allocator's functions are the program's own in front of the C library's, so that it
  * can count what others (the dynamic linker, the library's threads) allocate in it, too.
  * With "flat", forks, and no call of a function that calls another one: realloc has a block to work on.
  * usage: stress MILLISECONDS SEED [forks|all|flat] */
 #include "protocol.h"
-#include <dlfcn.h>
-#include <malloc.h>
+#include "stress_functions.h"
+#include "stress_mappings.h"
 #include <pthread.h>
-#include <stdatomic.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 
-enum { THREADS = 8, SLOTS = 4096, PAGE = 4096, KINDS = 10 };
-
-enum kind {
-    MALLOC,
-    CALLOC,
-    REALLOC,
-    POSIX_MEMALIGN,
-    ALIGNED_ALLOC,
-    MEMALIGN,
-    REALLOCARRAY,
-    VALLOC,
-    PVALLOC,
-    MMAP
-};
+enum { THREADS = 8, SLOTS = 4096, SHORT_LIFE = 64 };
 
 /* A block that waits for whoever comes by; busy while a thread works on it. */
 struct slot {
@@ -38,7 +24,7 @@ struct slot {
 };
 
 static struct slot slots[SLOTS];
-static atomic_llong held_bytes[KINDS], held_count[KINDS], handed_out;
+static atomic_llong handed_out, handed_out_shortly;
 static atomic_int stop;
 static int with_forks, with_libraries, is_flat;
 
@@ -47,6 +33,8 @@ static int with_forks, with_libraries, is_flat;
 #else
 static __thread int among_others;
 #endif
+/* Whether the thread is one that ends soon. */
+static __thread int is_short;
 
 static uint64_t random_number(uint64_t *state)
 {
@@ -65,87 +53,17 @@ static size_t random_size(uint64_t *state)
     return size > 4000000 ? 4000000 : size;
 }
 
-NOINLINE static void *by_malloc(size_t bytes)
+static void hands_out(void)
 {
-    void *block = malloc(bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_calloc(size_t bytes)
-{
-    void *block = calloc(1, bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_realloc(void *old, size_t bytes)
-{
-    void *block = realloc(old, bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_posix_memalign(size_t bytes)
-{
-    void *block = NULL;
-    int failed = posix_memalign(&block, 64, bytes);
-    keep(block);
-    return failed ? NULL : block;
-}
-
-NOINLINE static void *by_aligned_alloc(size_t bytes)
-{
-    void *block = aligned_alloc(32, bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_memalign(size_t bytes)
-{
-    void *block = memalign(128, bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_reallocarray(void *old, size_t bytes)
-{
-    void *block = reallocarray(old, 1, bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_valloc(size_t bytes)
-{
-    void *block = valloc(bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_pvalloc(size_t bytes)
-{
-    void *block = pvalloc(bytes);
-    keep(block);
-    return block;
-}
-
-NOINLINE static void *by_mmap(size_t bytes)
-{
-    void *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    keep(block);
-    return block == MAP_FAILED ? NULL : block;
-}
-
-static void count(enum kind kind, long long bytes, long long blocks)
-{
-    held_bytes[kind] += bytes;
-    held_count[kind] += blocks;
+    handed_out++;
+    handed_out_shortly += is_short;
 }
 
 static void fill(struct slot *slot, uint64_t *state)
 {
     slot->kind = (enum kind)(random_number(state) % KINDS);
-    if (is_flat && (slot->kind == REALLOC || slot->kind == REALLOCARRAY))
+    int calls_another = slot->kind == REALLOC || slot->kind == REALLOCARRAY || (slot->kind >= NEW && slot->kind < MMAP);
+    if ((is_flat && calls_another) || !is_there(slot->kind))
         slot->kind = MALLOC;
     slot->bytes = random_size(state);
     switch (slot->kind) {
@@ -158,46 +76,42 @@ static void fill(struct slot *slot, uint64_t *state)
     case REALLOCARRAY: slot->block = by_reallocarray(NULL, slot->bytes); break;
     case VALLOC: slot->block = by_valloc(slot->bytes); break;
     case PVALLOC: slot->block = by_pvalloc(slot->bytes); break;
-    case MMAP:
+    case NEW: slot->block = by_new(slot->bytes); break;
+    case NEW_ARRAY: slot->block = by_new_array(slot->bytes); break;
+    case NEW_NOTHROW: slot->block = by_new_nothrow(slot->bytes); break;
+    case NEW_ALIGNED:
+        /* To whole multiples, which the library rounds up to. */
+        slot->bytes = (slot->bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        slot->block = by_new_aligned(slot->bytes);
+        break;
+    default:
         slot->bytes = PAGE * (2 + random_number(state) % 30);
         slot->block = by_mmap(slot->bytes);
-        break;
+        maps++;
     }
     if (slot->block == NULL)
         _exit(98);
     count(slot->kind, (long long)slot->bytes, 1);
     if (slot->kind != MMAP)
-        handed_out++;
-}
-
-/* A mapping loses its first page, or its last, or goes. */
-static void shrink_mapping(struct slot *slot, uint64_t *state)
-{
-    uint64_t what = random_number(state) % 3;
-    if (slot->bytes == PAGE || what == 0) {
-        munmap(slot->block, slot->bytes);
-        count(MMAP, -(long long)slot->bytes, -1);
-        slot->block = NULL;
-        return;
-    }
-    slot->bytes -= PAGE;
-    count(MMAP, -PAGE, 0);
-    if (what == 1) {
-        munmap(slot->block, PAGE);
-        slot->block = (char *)slot->block + PAGE;
-    } else {
-        munmap((char *)slot->block + slot->bytes, PAGE);
-    }
+        hands_out();
 }
 
 static void change(struct slot *slot, uint64_t *state)
 {
     if (slot->kind == MMAP) {
-        shrink_mapping(slot, state);
+        long long before = (long long)slot->bytes;
+        slot->block = change_mapping(slot->block, &slot->bytes, random_number(state));
+        count(MMAP, (long long)slot->bytes - before, slot->block == NULL ? -1 : 0);
+        if (slot->block == NULL && slot->bytes > 0)
+            _exit(97);
+        return;
+    }
+    if (!is_flat && slot->kind < NEW && random_number(state) % 64 == 0) {
+        fail_to_allocate(slot->block);
         return;
     }
     count(slot->kind, -(long long)slot->bytes, -1);
-    if (random_number(state) % 4 == 0) {
+    if (slot->kind < NEW && random_number(state) % 4 == 0) {
         slot->bytes = random_size(state);
         if (is_flat || random_number(state) % 2 == 0) {
             slot->kind = REALLOC;
@@ -207,20 +121,61 @@ static void change(struct slot *slot, uint64_t *state)
             slot->block = by_reallocarray(slot->block, slot->bytes);
         }
         count(slot->kind, (long long)slot->bytes, 1);
-        handed_out++;
+        hands_out();
     } else {
-        free(slot->block);
+        release(slot->kind, slot->block, slot->bytes, random_number(state) % 2);
         slot->block = NULL;
     }
 }
 
-static void disturb(uint64_t *state)
+static void step(uint64_t *state)
 {
-    if (!with_libraries || random_number(state) % 2 == 0) {
+    struct slot *slot = &slots[random_number(state) % SLOTS];
+    if (atomic_exchange(&slot->busy, 1))
+        return;
+    if (slot->block == NULL)
+        fill(slot, state);
+    else
+        change(slot, state);
+    slot->busy = 0;
+}
+
+static void *live_shortly(void *seed)
+{
+    uint64_t state = (uint64_t)(uintptr_t)seed;
+    is_short = 1;
+    for (int i = 0; i < SHORT_LIFE; i++)
+        step(&state);
+    return NULL;
+}
+
+/* Stacks that nobody maps: what is mapped is by the functions above alone. */
+static _Alignas(4096) char stacks[THREADS][1 << 20], short_stacks[THREADS][1 << 18];
+
+static void start(pthread_t *thread, char *stack, size_t bytes, void *(*what)(void *), uint64_t seed)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, stack, bytes);
+    if (pthread_create(thread, &attributes, what, (void *)(uintptr_t)seed) != 0)
+        _exit(89);
+}
+
+static void disturb(uint64_t *state, int number)
+{
+    uint64_t what = with_libraries ? random_number(state) % 3 : 0;
+    if (what == 0) {
         pid_t child = fork();
         if (child == 0)
             _exit(0);
         waitpid(child, NULL, 0);
+    } else if (what == 1) {
+        pthread_t thread;
+        uint64_t seed = random_number(state);
+        among_others = 1;
+        start(&thread, short_stacks[number], sizeof short_stacks[number], live_shortly, seed);
+        pthread_join(thread, NULL);
+        among_others = 0;
     } else {
         among_others = 1;
         void *library = dlopen("libm.so.6", RTLD_NOW | RTLD_LOCAL);
@@ -231,28 +186,18 @@ static void disturb(uint64_t *state)
     }
 }
 
-/* No thread is made while others allocate: what the C library allocates for it would be lost with
- * the rest when a map is full, and without COUNTS_OTHERS nobody could tell how much that is. */
 static pthread_barrier_t all_there;
 
-/* Stacks that nobody maps: what is mapped is by_mmap's alone. */
-static _Alignas(4096) char stacks[THREADS][1 << 20];
+static uintptr_t first_seed;
 
-static void *work(void *seed)
+static void *work(void *number)
 {
     pthread_barrier_wait(&all_there);
-    uint64_t state = (uint64_t)(uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t state = (first_seed * THREADS + (uintptr_t)number + 1) * 0x9e3779b97f4a7c15u + 1;
     while (!stop) {
-        struct slot *slot = &slots[random_number(&state) % SLOTS];
-        if (atomic_exchange(&slot->busy, 1))
-            continue;
-        if (slot->block == NULL)
-            fill(slot, &state);
-        else
-            change(slot, &state);
-        slot->busy = 0;
+        step(&state);
         if (with_forks && random_number(&state) % 4096 == 0)
-            disturb(&state);
+            disturb(&state, (int)(uintptr_t)number);
     }
     return NULL;
 }
@@ -262,41 +207,39 @@ int main(int argc, char **argv)
     if (argc < 3)
         return 2;
     long milliseconds = atol(argv[1]);
-    uintptr_t seed = (uintptr_t)atol(argv[2]);
+    first_seed = (uintptr_t)atol(argv[2]);
     with_forks = argc > 3;
     with_libraries = argc > 3 && strcmp(argv[3], "all") == 0;
     is_flat = argc > 3 && strcmp(argv[3], "flat") == 0;
     begin();
     pthread_t threads[THREADS];
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
     pthread_barrier_init(&all_there, NULL, THREADS);
     among_others = 1;
 #ifdef COUNTS_OTHERS
     others_count_now = 1;
 #endif
-    for (uintptr_t i = 0; i < THREADS; i++) {
-        pthread_attr_setstack(&attributes, stacks[i], sizeof stacks[i]);
-        pthread_create(&threads[i], &attributes, work, (void *)(seed * THREADS + i + 1));
-    }
+    for (uintptr_t i = 0; i < THREADS; i++)
+        start(&threads[i], stacks[i], sizeof stacks[i], work, i);
     struct timespec pause = {milliseconds / 1000, milliseconds % 1000 * 1000000};
     nanosleep(&pause, NULL);
     stop = 1;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    static const char *const names[] = {
-        "by_malloc",        "by_calloc",   "by_realloc",      "by_posix_memalign",
-        "by_aligned_alloc", "by_memalign", "by_reallocarray", "by_valloc",
-        "by_pvalloc"};
     for (int kind = 0; kind < MMAP; kind++)
-        truth_site(names[kind], held_bytes[kind], held_count[kind]);
+        if (is_there(kind))
+            truth_site(names[kind], held_bytes[kind], held_count[kind]);
     truth_number("mapped_bytes", held_bytes[MMAP]);
+    truth_number("maps", maps);
+    truth_number("moves", moves);
+    truth_number("refused", refused);
+    truth_number("unmaps", unmaps);
     truth_number("handed_out", handed_out);
+    truth_number("handed_out_shortly", handed_out_shortly);
 #ifdef COUNTS_OTHERS
     truth_number("others_bytes", others_bytes);
     truth_number("others_count", others_count);
     truth_number("others_handed_out", others_handed_out);
 #endif
-    truth_number("seed", (long long)seed);
+    truth_number("seed", (long long)first_seed);
     finish();
 }

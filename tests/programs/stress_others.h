@@ -85,7 +85,7 @@ void *realloc(void *old, size_t bytes)
     /* Before another thread can be given its address. */
     others_freed(old);
     void *block = __libc_realloc(old, bytes);
-    if (block == NULL)
+    if (block == NULL && among_others)
         _exit(95);
     others_got(block, bytes);
     return block;
@@ -115,6 +115,8 @@ void *aligned_alloc(size_t alignment, size_t bytes)
 
 int posix_memalign(void **place, size_t alignment, size_t bytes)
 {
+    if (alignment % sizeof(void *) != 0)
+        return EINVAL;
     void *block = memalign(alignment, bytes);
     if (block == NULL)
         return ENOMEM;

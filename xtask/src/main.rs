@@ -14,6 +14,7 @@ mod demo;
 #[path = "../../leaktrace/bpf/digest.rs"]
 mod digest;
 mod ebpf;
+mod matrix;
 mod setup;
 mod test;
 mod toolchain;
@@ -41,6 +42,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run the suites of exactness with the traced programs on other C libraries and allocators (as root)
+    Matrix(matrix::Choice),
     /// Boot other kernels under emulation, and run end-to-end tests in each (as root, an hour)
     Vm(vm::Choice),
     /// Trace a leaking service for ten seconds, and show the report and the flame graph
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Ebpf => ebpf::rebuild(),
         Task::Check => check::check(),
         Task::Test { arguments } => test::test(&arguments),
+        Task::Matrix(choice) => matrix::matrix(&choice),
         Task::Vm(choice) => vm::vm(&choice),
         Task::Demo => demo::demo(),
         Task::Bench(benchmark) => bench::bench(&benchmark),

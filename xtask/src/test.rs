@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     command::{is_root, output, run, say},
-    debian_root, setup, workspace,
+    matrix, setup, workspace,
 };
 
 /// One at a time: end-to-end tests measure times, and share the two cores of a small machine with
@@ -29,7 +29,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<()> {
         .args(["--release", "--package=leaktrace-tests", "--no-fail-fast"])
         .args(end_to_end(arguments)))?;
     if arguments.is_empty() {
-        with_newer_glibc()?;
+        matrix::in_short()?;
     }
     say("test: all passed");
     Ok(())
@@ -47,33 +47,6 @@ pub(crate) fn prepare(task: &str) -> Result<()> {
         );
     }
     setup::tests()
-}
-
-/// The release whose C library the traced programs run with once more, and its version.
-const NEWER: (&str, &str) = ("trixie", "2.41");
-
-/// Tests whose programs say themselves what they hold.
-const EXACT: [&str; 5] = [
-    "exact",
-    "failure_semantics",
-    "mappings",
-    "losses",
-    "survival",
-];
-
-/// Runs the tests of exactness with the traced programs in the root of another release.
-fn with_newer_glibc() -> Result<()> {
-    let (release, version) = NEWER;
-    let root = workspace::target().join("roots").join(release);
-    debian_root::make(&root, release, &[])?;
-    say(&format!("test: end to end, programs with glibc {version}"));
-    let tests = EXACT.map(|test| format!("--test={test}"));
-    run(cargo("test")
-        .args(["--release", "--package=leaktrace-tests", "--no-fail-fast"])
-        .args(tests)
-        .args(end_to_end(&[]))
-        .env("LEAKTRACE_TARGET_ROOT", root)
-        .env("LEAKTRACE_TARGET_GLIBC", version))
 }
 
 /// Builds the program as users get it.

@@ -5,7 +5,7 @@ mod emulated;
 mod guest;
 mod image;
 mod kernels;
-mod outcome;
+pub(crate) mod outcome;
 mod packages;
 
 use std::{
@@ -105,7 +105,7 @@ impl Lab<'_> {
         let executables = std::slice::from_ref(executable);
         let outcome = self.boot(kernel, unpacked, name, executables, &script)?;
         let mut cell = Cell {
-            kernel: self.row(kernel),
+            row: self.row(kernel),
             suite: name,
             left_out: Vec::new(),
             outcome: None,
@@ -137,13 +137,13 @@ impl Lab<'_> {
         let script = guest::script_of_refusal(words);
         let outcome = self.boot(kernel, unpacked, "refusal", &[], &script)?;
         let mut cells = vec![Cell {
-            kernel: self.row(kernel),
+            row: self.row(kernel),
             suite: "refusal",
             left_out: Vec::new(),
             outcome: Some(outcome),
         }];
         cells.extend(suites.iter().map(|(suite, _)| Cell {
-            kernel: self.row(kernel),
+            row: self.row(kernel),
             suite,
             left_out: vec![format!("all: {words}")],
             outcome: None,
@@ -205,7 +205,7 @@ fn on_this_machine((suite, executable): &Suite) -> Cell {
         outcome.passed.len()
     ));
     Cell {
-        kernel: "here".to_owned(),
+        row: "here".to_owned(),
         suite,
         left_out: Vec::new(),
         outcome: Some(outcome),

@@ -66,10 +66,10 @@ pub(crate) fn read(serial: &str) -> Outcome {
     outcome
 }
 
-/// What one kernel did with one suite.
+/// What came of one suite on one kernel, or in one environment.
 pub(crate) struct Cell {
-    /// The kernel, as its row is called.
-    pub(crate) kernel: String,
+    /// The kernel or the environment, as its row is called.
+    pub(crate) row: String,
     /// The suite, as its column is called.
     pub(crate) suite: &'static str,
     /// What came of it; absent when it could not be run at all.
@@ -108,8 +108,8 @@ pub(crate) fn table(cells: &[Cell]) -> String {
     let mut rows: Vec<&str> = Vec::new();
     let mut columns: Vec<&str> = Vec::new();
     for cell in cells {
-        if !rows.contains(&cell.kernel.as_str()) {
-            rows.push(&cell.kernel);
+        if !rows.contains(&cell.row.as_str()) {
+            rows.push(&cell.row);
         }
         if !columns.contains(&cell.suite) {
             columns.push(cell.suite);
@@ -127,7 +127,7 @@ pub(crate) fn table(cells: &[Cell]) -> String {
         line.extend(columns.iter().map(|column| {
             let cell = cells
                 .iter()
-                .find(|cell| cell.kernel == row && cell.suite == *column);
+                .find(|cell| cell.row == row && cell.suite == *column);
             cell.map_or_else(|| "-".to_owned(), Cell::text)
         }));
         lines.push(line);
@@ -141,7 +141,7 @@ pub(crate) fn table(cells: &[Cell]) -> String {
 
 fn tell(cell: &Cell, text: &mut String) {
     let mut line = |what: &str, name: &str| {
-        let _ = writeln!(text, "{}: {}: {what}: {name}", cell.kernel, cell.suite);
+        let _ = writeln!(text, "{}: {}: {what}: {name}", cell.row, cell.suite);
     };
     for left_out in &cell.left_out {
         line("cannot", left_out);
@@ -156,7 +156,7 @@ fn tell(cell: &Cell, text: &mut String) {
         line("the kernel says", complaint);
     }
     match outcome.exit {
-        None => line("failed", "the guest never came to its end"),
+        None => line("failed", "it never came to its end"),
         Some(0) => {}
         Some(code) => line("failed", &format!("exit code {code}")),
     }
@@ -219,13 +219,13 @@ mod tests {
         let outcome = read("test one ... ok\ntest two ... FAILED\nVMTEST-EXIT 101\n");
         let cells = [
             Cell {
-                kernel: "5.10".into(),
+                row: "5.10".into(),
                 suite: "exact",
                 outcome: None,
                 left_out: vec!["all: no bpf_loop".into()],
             },
             Cell {
-                kernel: "6.1".into(),
+                row: "6.1".into(),
                 suite: "exact",
                 outcome: Some(outcome),
                 left_out: vec!["three: too slow".into()],

@@ -1,0 +1,216 @@
+//! Runs the end-to-end suites of exactness with the traced programs on other C libraries and allocators, and
+//! prints what passed where. Leaves out only what is listed with a reason.
+
+mod cannot;
+mod environments;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{
+    command::{output, say},
+    test,
+    vm::outcome::{self, Cell, Outcome},
+    workspace,
+};
+use cannot::Cannot;
+use environments::{ENVIRONMENTS, Environment};
+
+/// The suites whose programs say themselves what they hold. That of allocators brings its own.
+const SUITES: [&str; 16] = [
+    "exact",
+    "repeated",
+    "failure_semantics",
+    "mappings",
+    "losses",
+    "survival",
+    "left_calls",
+    "pairs",
+    "lineage",
+    "many_children",
+    "ends",
+    "stacks",
+    "harmless",
+    "commands",
+    "attach",
+    "stress",
+];
+
+/// Which environments, and which suites.
+#[derive(Args)]
+pub(crate) struct Choice {
+    /// Environments: glibc-2.41, jemalloc, tcmalloc, mimalloc, musl [default: all]
+    environments: Vec<String>,
+    /// Run only this suite; repeat for several
+    #[arg(long = "suite", value_name = "NAME")]
+    suites: Vec<String>,
+}
+
+/// Runs every suite in every environment that is chosen.
+///
+/// # Errors
+/// When something cannot be had, or a test that is not listed as impossible has failed.
+pub(crate) fn matrix(choice: &Choice) -> Result<()> {
+    test::prepare("matrix")?;
+    test::build_leaktrace()?;
+    let environments = chosen("environment", &choice.environments, &ENVIRONMENTS, |one| {
+        one.name
+    })?;
+    let suites = chosen("suite", &choice.suites, &SUITES, |suite| suite)?;
+    let mut cells = Vec::new();
+    for environment in environments {
+        cells.extend(run(environment, &suites)?);
+    }
+    tell(&cells)
+}
+
+/// Runs of every environment the suites that are worth their time at each change.
+///
+/// # Errors
+/// As [`matrix`].
+pub(crate) fn in_short() -> Result<()> {
+    let mut cells = Vec::new();
+    for environment in &ENVIRONMENTS {
+        cells.extend(run(*environment, environment.in_short)?);
+    }
+    tell(&cells)
+}
+
+/// The listed ones, or all when none is.
+fn chosen<'a, T: Copy + 'a>(
+    what: &str,
+    names: &[String],
+    all: &'a [T],
+    name_of: impl Fn(&'a T) -> &'static str,
+) -> Result<Vec<T>> {
+    if let Some(name) = names
+        .iter()
+        .find(|name| !all.iter().any(|one| name_of(one) == name.as_str()))
+    {
+        let known: Vec<&str> = all.iter().map(&name_of).collect();
+        bail!(
+            "there is no {what} {name}; choose from {}",
+            known.join(", ")
+        );
+    }
+    let wanted = |one: &&'a T| names.is_empty() || names.iter().any(|name| name_of(one) == name);
+    Ok(all.iter().filter(wanted).copied().collect())
+}
+
+fn run(environment: Environment, suites: &[&'static str]) -> Result<Vec<Cell>> {
+    let variables = environment.variables()?;
+    let folder = workspace::target().join("matrix");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let executables = test::executables(suites)?;
+    let mut cells = Vec::new();
+    for (suite, executable) in suites.iter().zip(executables) {
+        let cannot: Vec<&Cannot> = cannot::of(environment.name, suite).collect();
+        assert_tests_are_there(&executable, &cannot)?;
+        let mut command = Command::new(&executable);
+        // The programs are looked up from here, as under cargo.
+        command.current_dir(workspace::root().join("tests"));
+        command.args(["--test-threads=1", "--exact"]);
+        for cannot in &cannot {
+            command.args(["--skip", cannot.test]);
+        }
+        for (name, value) in &variables {
+            command.env(name, value);
+        }
+        let log = folder.join(format!("{}-{suite}.log", environment.name));
+        let outcome = outcome_of(&mut command, &log)?;
+        cells.push(Cell {
+            row: environment.name.to_owned(),
+            suite,
+            outcome: Some(outcome),
+            left_out: cannot
+                .iter()
+                .map(|cannot| format!("{}: {}", cannot.test, cannot.reason))
+                .collect(),
+        });
+    }
+    Ok(cells)
+}
+
+/// A name that no test has would leave out nothing, and nobody would know.
+fn assert_tests_are_there(executable: &Path, cannot: &[&Cannot]) -> Result<()> {
+    let listed = output(Command::new(executable).arg("--list"))?;
+    let is_there = |name: &str| listed.lines().any(|line| line == format!("{name}: test"));
+    match cannot.iter().find(|cannot| !is_there(cannot.test)) {
+        Some(gone) => bail!("{} has no test {}", gone.suite, gone.test),
+        None => Ok(()),
+    }
+}
+
+/// Runs a suite; what it said is kept, and shown when something has failed.
+fn outcome_of(command: &mut Command, log: &PathBuf) -> Result<Outcome> {
+    let begun = Instant::now();
+    let name = log.file_stem().unwrap_or_default().to_string_lossy();
+    let run = command
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    let told = String::from_utf8_lossy(&run.stdout);
+    let all = format!("{told}\n{}", String::from_utf8_lossy(&run.stderr));
+    fs::write(log, &all).with_context(|| format!("cannot write {}", log.display()))?;
+    let outcome = Outcome {
+        exit: run.status.code(),
+        ..outcome::read(&told)
+    };
+    if !outcome.is_good() {
+        say(&all);
+    }
+    say(&format!(
+        "matrix: {name}: {} passed, {} failed, in {} s",
+        outcome.passed.len(),
+        outcome.failed.len(),
+        begun.elapsed().as_secs()
+    ));
+    Ok(outcome)
+}
+
+fn tell(cells: &[Cell]) -> Result<()> {
+    say(outcome::table(cells).trim_end());
+    let bad = |cell: &&Cell| cell.outcome.as_ref().is_none_or(|found| !found.is_good());
+    match cells.iter().filter(bad).count() {
+        0 => Ok(()),
+        bad => bail!("{bad} suites went wrong; what they said is above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_run_belongs_to_a_suite_and_an_environment_that_are_there() {
+        for cannot in cannot::ALL {
+            assert!(SUITES.contains(&cannot.suite), "{}", cannot.suite);
+            for name in cannot.environments {
+                assert!(ENVIRONMENTS.iter().any(|one| one.name == *name), "{name}");
+            }
+        }
+        for environment in &ENVIRONMENTS {
+            assert!(
+                environment
+                    .in_short
+                    .iter()
+                    .all(|suite| SUITES.contains(suite))
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_cannot_be_chosen() {
+        let wrong = ["musl".to_owned(), "uclibc".to_owned()];
+        let refused = chosen("environment", &wrong, &ENVIRONMENTS, |one| one.name);
+        assert!(refused.is_err_and(|error| error.to_string().contains("uclibc")));
+        let one = chosen("suite", &["exact".to_owned()], &SUITES, |suite| suite);
+        assert!(one.is_ok_and(|suites| suites == ["exact"]));
+    }
+}
