@@ -3,6 +3,7 @@
 
 mod allocator_code;
 mod attaching;
+mod children_said;
 mod command;
 mod exits;
 mod footprint;
@@ -12,6 +13,7 @@ mod objects;
 mod output;
 mod own_mappings;
 mod probing;
+mod shared_memory;
 mod signals;
 mod traced;
 mod watch;
@@ -30,6 +32,7 @@ use crate::symbolize::ElfNaming;
 use command::Launched;
 use haste::Haste;
 use output::Output;
+use shared_memory::Sharers;
 use signals::Signals;
 use traced::Traced;
 use watch::Watch;
@@ -94,6 +97,9 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         Session::load(&session_config(args, eh_frame, &preflight)).context("cannot trace")?;
     for target in &mut targets {
         target.syscalls_wanted = args.mmap_syscalls;
+        if session.misses_sharers() {
+            target.sharers = Sharers::of(target.pid, args.follow_forks);
+        }
         target.attach(&mut session)?;
     }
     session.wait_for_tables(LONGEST_WAIT_FOR_TABLES)?;

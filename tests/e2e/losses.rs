@@ -44,7 +44,7 @@ fn reallocs_in_a_full_map_add_up() {
 
 #[test]
 fn blocks_whose_stack_does_not_fit_are_still_counted() {
-    let arguments = ["500", "4"];
+    let arguments = ["500", "4", "still"];
     let options = ["--max-stacks", "100"];
     let traced = trace_with(&Program::c("many_sites.c"), &arguments, &options);
     let report = &traced.report;

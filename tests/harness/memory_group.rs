@@ -29,6 +29,7 @@ impl MemoryGroup {
 
     /// A program that runs in the group from its start.
     pub fn command(&self, program: &Program, arguments: &[&str]) -> Command {
+        let usual = program.command();
         let mut command = Command::new("sh");
         command
             .args([
@@ -36,7 +37,8 @@ impl MemoryGroup {
                 "echo $$ >\"$0/cgroup.procs\" && program=\"$1\" && shift && exec \"$program\" \"$@\"",
             ])
             .arg(&self.0)
-            .arg(program.path())
+            .arg(usual.get_program())
+            .args(usual.get_args())
             .args(arguments);
         command
     }

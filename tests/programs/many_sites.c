@@ -1,6 +1,6 @@
 /* A million live blocks from 10,000 distinct stacks, then slow growth until it reads another line.
  * The bits of a site's number say which of two functions calls which, 14 levels deep.
- * Arguments: sites, blocks a site. */
+ * Arguments: sites, blocks a site; with a third one, it does not grow. */
 #include "protocol.h"
 #include <poll.h>
 
@@ -56,6 +56,10 @@ int main(int argc, char **argv)
             left((unsigned)site, LEVELS);
     tell(sites);
     say("done\n");
+    if (argc > 3) {
+        wait_line();
+        return 0;
+    }
     struct pollfd input = {.fd = 0, .events = POLLIN};
     for (unsigned site = 0; poll(&input, 1, GROWTH_PAUSE_MS) == 0; site++)
         for (int i = 0; i < GROWTH_BLOCKS; i++)

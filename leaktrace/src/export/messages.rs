@@ -54,6 +54,11 @@ pub fn new_target(new: &NewTarget) -> String {
     match (new.event, parent) {
         ("exit", _) => ended(new),
         ("load", _) => loaded(new),
+        // Libraries that are probed already are so in every program that has them.
+        ("exec", _) if new.probes.is_empty() => format!(
+            "pid {} now runs {comm}, with the probes that are in place; what it held before is gone\n",
+            target.pid,
+        ),
         ("exec", _) => format!(
             "pid {} now runs {comm}: {} attached; what it held before is gone\n",
             target.pid,

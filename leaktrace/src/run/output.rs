@@ -3,11 +3,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::time::sleep;
 
+use super::children_said::ChildrenSaid;
 use super::signals::Signals;
 use super::written::{Taken, Written};
 use crate::cli::{Format, TraceArgs};
@@ -35,6 +36,7 @@ pub(super) struct Output {
     outlives_reader: bool,
     /// Nobody is left to read reports.
     reader_gone: bool,
+    children: ChildrenSaid,
 }
 
 /// An export file that could not be written at the latest report.
@@ -79,6 +81,7 @@ impl Output {
             left_out: 0,
             outlives_reader: args.fail_on_leak || !args.command.is_empty(),
             reader_gone: false,
+            children: ChildrenSaid::default(),
         })
     }
 
@@ -101,7 +104,8 @@ impl Output {
     ///
     /// When the reports cannot be written.
     pub(super) fn new_target(&mut self, new: NewTarget) -> anyhow::Result<()> {
-        self.say(&messages::new_target(&new));
+        let text = self.children.lines(&new, Instant::now());
+        self.say(&text);
         self.line(&Line::Target(new))
     }
 
@@ -111,6 +115,8 @@ impl Output {
     ///
     /// When the reports cannot be written.
     pub(super) fn line(&mut self, line: &Line) -> anyhow::Result<()> {
+        let children = self.children.due(Instant::now());
+        self.say(&children);
         if self.reader_gone {
             return Ok(());
         }
@@ -186,6 +192,8 @@ impl Output {
     ///
     /// When the reports cannot be written, or an export file could not be at last.
     pub(super) fn end(&mut self, end: &End) -> anyhow::Result<()> {
+        let children = self.children.rest();
+        self.say(&children);
         self.say(&messages::end(end));
         self.line(&Line::End(end.clone()))?;
         match self.file_failure.take() {

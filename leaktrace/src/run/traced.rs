@@ -12,6 +12,7 @@ use anyhow::Context;
 use super::allocator_code::is_allocators_own;
 use super::exits::Life;
 use super::own_mappings::OwnMappings;
+use super::shared_memory::Sharers;
 use crate::allocators::{self, Pair};
 use crate::analysis::{
     Alerted, Alerts, ChurnOrder, Condition, Footprint, MemoryTracker, Order, Temporaries, Tracker,
@@ -88,6 +89,8 @@ pub(super) struct Traced {
     pub(super) waiting_since: Option<Instant>,
     /// It has ended before that was found.
     pub(super) unsettled: bool,
+    /// Processes in its memory that are not counted.
+    pub(super) sharers: Sharers,
     /// Its process among those whose ends are waited for.
     pub(super) life: Life,
     /// Its last report is written.
@@ -205,6 +208,7 @@ impl Traced {
             own_mappings: OwnMappings::None,
             waiting_since: None,
             unsettled: false,
+            sharers: Sharers::default(),
             life: Life::default(),
             reported: false,
         }
@@ -512,6 +516,7 @@ impl Traced {
         };
         let mut report = compose::report(&material, order, top, &mut naming);
         report.notices.extend(self.jit.notices(&self.mappings));
+        report.notices.extend(self.sharers.notice());
         report
     }
 }

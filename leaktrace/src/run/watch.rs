@@ -13,6 +13,7 @@ use super::exits::{Exits, Life, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
 use super::lineage::{LOOK_AGAIN, Origin, origin};
 use super::output::Output;
+use super::shared_memory;
 use super::signals::{Caught, Signals};
 use super::traced::Traced;
 use crate::analysis::Order;
@@ -323,6 +324,7 @@ impl<'a> Watch<'a> {
         }
         self.looks
             .take(&mut self.targets, session, self.started.elapsed(), purpose);
+        shared_memory::notice(&mut self.targets, session);
         self.follow_processes(session, output)?;
         self.end_unopened(session, output)?;
         self.release_ended(session, Release::All);

@@ -18,6 +18,7 @@ use super::array::MappedArray;
 use super::attach::{PROGRAMS, program_name};
 use super::inherited::Inherited;
 use super::mapped::MappedLedger;
+use super::memory_sharing::MemorySharing;
 use super::processes::in_initial_pid_namespace;
 use super::reuse::Places;
 use super::tables::Tables;
@@ -128,6 +129,10 @@ impl Session {
         Ok(Self {
             links: Vec::new(),
             inherited,
+            sharing: match programs.is_empty() {
+                true => None,
+                false => memory_sharing(),
+            },
             syscalls: None,
             programs,
             logger,
@@ -175,6 +180,18 @@ impl Session {
             huge_page_bytes: huge_pages::default_size_bytes(),
             events_lost_seen: 0,
         })
+    }
+}
+
+fn memory_sharing() -> Option<MemorySharing> {
+    match MemorySharing::watch() {
+        Ok(sharing) => Some(sharing),
+        Err(error) => {
+            log::info!(
+                "processes that are made in the memory of a traced one will not be noticed: {error}"
+            );
+            None
+        }
     }
 }
 

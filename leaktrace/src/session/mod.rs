@@ -15,6 +15,7 @@ mod kernel;
 mod ledger;
 mod load;
 mod mapped;
+mod memory_sharing;
 mod multi;
 mod perf_event;
 mod processes;
@@ -29,6 +30,7 @@ mod unfinished;
 
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
+pub use memory_sharing::Sharer;
 pub use processes::{Exec, ExitStatus, NewProcess, ProcessOrigin};
 pub use reuse::Release;
 pub use syscalls::MAPPING_SYSCALLS;
@@ -52,6 +54,7 @@ use array::MappedArray;
 use attach::Link;
 use inherited::Inherited;
 use mapped::MappedLedger;
+use memory_sharing::MemorySharing;
 use reuse::Places;
 use syscalls::SyscallProbes;
 use tables::Tables;
@@ -84,6 +87,8 @@ pub struct Session {
     links: Vec<(u16, Link)>,
     /// Probes that children inherit; present when forks are followed.
     inherited: Option<Inherited>,
+    /// Absent when what is made so is counted, or the kernel does not tell of it.
+    sharing: Option<MemorySharing>,
     /// Present when a process makes mappings by system calls of its own.
     syscalls: Option<SyscallProbes>,
     programs: HashMap<&'static str, OwnedFd>,
@@ -131,6 +136,22 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether a process in the memory of a traced one goes without being counted. Links to many probes at once
+    /// are of one process, by its threads (6.10); perf events are of whoever has the memory, and where forks are
+    /// followed, what was not seen to be made is not known.
+    pub fn misses_sharers(&self) -> bool {
+        self.inherited.is_some() || !self.programs.is_empty()
+    }
+
+    /// Processes that were made in the memory of another one, traced or not, since the last call. Nothing
+    /// that they do is counted.
+    pub fn new_sharers(&mut self) -> Vec<Sharer> {
+        self.sharing
+            .as_mut()
+            .map(MemorySharing::take)
+            .unwrap_or_default()
+    }
+
     /// Sets the session going: from now on every call of a probed function is counted.
     pub fn arm(&mut self) {
         let now_ns = monotonic_ns();

@@ -1,6 +1,7 @@
 //! Perf events of the kernel's trace events, and programs linked to them. Knows neither uprobes nor
 //! system calls.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
@@ -12,6 +13,8 @@ use super::syscall::{bpf_fd, no_attributes};
 // Of the kernel's linux/perf_event.h.
 const PERF_FLAG_FD_CLOEXEC: u64 = 8;
 const PERF_COUNT_SW_DUMMY: u64 = 9;
+const PERF_EVENT_IOC_ENABLE: libc::Ioctl = 0x2400;
+const PERF_EVENT_IOC_SET_FILTER: libc::Ioctl = 0x4008_2406;
 
 /// Whether threads and processes that the event's thread makes get the event too.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,43 @@ pub(super) fn open_dummy(thread: u32) -> io::Result<Dummy> {
     open(&attributes, thread)
 }
 
+/// A trace event on one processor, of whatever process, whose samples have these parts. Only what passes the
+/// filter is in its records, from now on.
+pub(super) fn open_filtered(
+    id: u64,
+    processor: u32,
+    sample_type: u64,
+    filter: &CStr,
+) -> io::Result<OwnedFd> {
+    let mut attributes = attributes()?;
+    attributes.type_ = aya_obj::generated::perf_type_id::PERF_TYPE_TRACEPOINT as u32;
+    attributes.config = id;
+    attributes.sample_type = sample_type;
+    attributes.__bindgen_anon_1.sample_period = 1;
+    attributes.set_disabled(1);
+    let any_thread = -1;
+    let processor = i32::try_from(processor).map_err(io::Error::other)?;
+    let event = open_on(&attributes, any_thread, processor)?;
+    // SAFETY: the filter is a string that lives during the call.
+    set(unsafe {
+        libc::ioctl(
+            event.as_raw_fd(),
+            PERF_EVENT_IOC_SET_FILTER,
+            filter.as_ptr(),
+        )
+    })?;
+    // SAFETY: the call takes a number alone.
+    set(unsafe { libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0) })?;
+    Ok(event)
+}
+
+fn set(result: i32) -> io::Result<()> {
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 fn attributes() -> io::Result<perf_event_attr> {
     Ok(perf_event_attr {
         size: u32::try_from(size_of::<perf_event_attr>()).map_err(io::Error::other)?,
@@ -72,14 +112,19 @@ fn attributes() -> io::Result<perf_event_attr> {
 }
 
 fn open(attributes: &perf_event_attr, thread: u32) -> io::Result<OwnedFd> {
-    let (any_cpu, no_group) = (-1, -1);
+    let any_processor = -1;
+    open_on(attributes, thread.cast_signed(), any_processor)
+}
+
+fn open_on(attributes: &perf_event_attr, thread: i32, processor: i32) -> io::Result<OwnedFd> {
+    let no_group = -1;
     // SAFETY: the attributes live during the call.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
             &raw const *attributes,
             thread,
-            any_cpu,
+            processor,
             no_group,
             PERF_FLAG_FD_CLOEXEC,
         )
