@@ -27,8 +27,9 @@ use crate::cli::{Stacks, TraceArgs};
 use crate::debuginfod::Debuginfod;
 use crate::preflight::Preflight;
 use crate::report::End;
-use crate::session::{Config, Session, Sizes};
+use crate::session::{Config, Loading, Session, Sizes};
 use crate::symbolize::ElfNaming;
+use crate::unwind::Builder;
 use command::Launched;
 use haste::Haste;
 use output::Output;
@@ -86,15 +87,20 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     if let Some(servers) = &args.debuginfod {
         naming.fetch_from(Debuginfod::new(servers)?);
     }
-    let mut targets = traced::open_all(
-        &pids,
-        !args.no_mmap,
-        &args.pairs,
-        command.is_some(),
-        &mut naming,
-    )?;
-    let mut session =
-        Session::load(&session_config(args, eh_frame, &preflight)).context("cannot trace")?;
+    let mut tables = match eh_frame {
+        true => Some(Builder::start().context("failed to start a thread for unwind tables")?),
+        false => None,
+    };
+    let mut targets = traced::open_all(&pids, !args.no_mmap, &args.pairs)?;
+    let loading = Loading::begin(session_config(args, eh_frame, &preflight))
+        .context("failed to start a thread for loading")?;
+    for target in &mut targets {
+        target.find_allocators(command.is_some(), &mut naming)?;
+        if let Some(tables) = &mut tables {
+            target.begin_tables(tables);
+        }
+    }
+    let mut session = Session::load(loading, tables).context("cannot trace")?;
     for target in &mut targets {
         target.syscalls_wanted = args.mmap_syscalls;
         if session.misses_sharers() {

@@ -43,6 +43,9 @@ const INTERFACES: [&str; 10] = [
 /// The function by which a jemalloc with an unknown prefix is found.
 pub const JEMALLOC_MARK: &str = "mallctl";
 
+/// Stands for it with any prefix.
+pub const ANY_JEMALLOC: &str = "*mallctl";
+
 type Row = (&'static str, Result<CallSignature, &'static str>);
 
 const fn allocate(size: u8) -> Result<CallSignature, &'static str> {

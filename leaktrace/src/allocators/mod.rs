@@ -100,12 +100,16 @@ fn of_pairs(objects: &[Object], pairs: &[Pair]) -> Vec<FoundFunction> {
     found
 }
 
+/// The names that functions of allocators have.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let entries = catalog::entries().iter().map(|entry| entry.name);
+    entries.chain([catalog::ANY_JEMALLOC])
+}
+
 /// The functions of an object that have a name of the catalogue, or one of a jemalloc with a
 /// prefix of its own.
 fn functions(object: &Object) -> Result<Vec<Function>, ObjectError> {
-    let mark = format!("*{}", catalog::JEMALLOC_MARK);
-    let mut names: Vec<&str> = catalog::entries().iter().map(|entry| entry.name).collect();
-    names.push(&mark);
+    let names: Vec<&str> = names().collect();
     let mut functions = object.functions(&names)?;
     let others: Vec<&str> = detect::prefixes_of_jemalloc(&functions)
         .into_iter()

@@ -1,5 +1,6 @@
-//! Lets leaktrace go first on a busy machine while it attaches. Holds nothing up for longer: the
-//! targets run at their own priority again as soon as the probes are armed.
+//! Lets leaktrace go first on a busy machine while it attaches, and while it learns about new code of
+//! the targets: stacks through that wait for it, and there is room for few. Holds nothing up for
+//! longer.
 
 use rustix::process::{getpriority_process, setpriority_process};
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use leaktrace_common::stack::Source;
 
+use super::haste::Haste;
 use super::traced::{Traced, hazard};
 use crate::compose::Unseen;
 use crate::probes::Program;
@@ -94,6 +95,22 @@ impl Traced {
         traced
     }
 
+    /// Whether it was executed a moment ago, and nothing is known of its code.
+    pub(super) fn is_newcomer(&self) -> bool {
+        self.waiting_since.is_some() && self.mappings.iter().next().is_none()
+    }
+
+    /// Tells the stack walk where the code of a program is that was just executed. No file of it is
+    /// opened: many programs end before there is time for that.
+    pub(super) fn describe_newcomer(&mut self, session: &mut Session) {
+        let _haste = Haste::begin();
+        let now = self.mappings_now();
+        // What was read may be of the program after the next exec.
+        if let Some(now) = now.filter(|_| session.is_present(self.index)) {
+            self.remember_mappings(&now, session);
+        }
+    }
+
     /// Looks for the allocators of a program that was executed, whose libraries come one after the
     /// other. Returns what to say once it is settled.
     ///
@@ -108,6 +125,7 @@ impl Traced {
         let Some(since) = self.waiting_since else {
             return Ok(None);
         };
+        let _haste = Haste::begin();
         let event = self.event();
         let Some(now) = self.mappings_now() else {
             // It has ended, or cannot be looked at.

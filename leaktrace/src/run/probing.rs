@@ -15,6 +15,7 @@ use crate::target::{
     LINKER_STATE, LINKER_STATE_OFFSET, Mappings, OBJECTS_CHANGED, Object, Process, Root,
     TargetError,
 };
+use crate::unwind::{Builder, OPERATORS};
 
 impl Traced {
     /// Enters the process into the session, and attaches its probes, frees first.
@@ -81,8 +82,13 @@ impl Traced {
             match Object::open(process, mapping) {
                 Ok(object) => {
                     let is_program = self.exe.as_deref() == Some(object.path());
-                    let object = naming.complete(object.with_debug_file(&roots), is_program);
-                    naming.hold(object.clone());
+                    let object = naming.held(&object).unwrap_or_else(|| {
+                        let found = object.with_debug_file(&roots);
+                        let object = naming.complete(found, is_program);
+                        look_up_at_once(&object);
+                        naming.hold(object.clone());
+                        object
+                    });
                     self.objects.push(object);
                 }
                 Err(error) => {
@@ -135,24 +141,29 @@ impl Traced {
         Ok(())
     }
 
-    /// Asks for the unwind tables of the objects from this one on, those first that allocations
-    /// are most likely to come from: the program, then who hands out blocks, then the rest, small
-    /// ones first.
+    /// Has the unwind tables of all objects made, before there is a session that takes them.
+    pub(super) fn begin_tables(&self, builder: &mut Builder) {
+        for object in self.by_urgency(0) {
+            builder.request(object.clone());
+        }
+    }
+
+    /// Asks for the unwind tables of the objects from this one on.
     fn request_tables(&self, session: &mut Session, first: usize) {
-        let mut objects: Vec<(usize, &Object)> =
-            self.objects.iter().enumerate().skip(first).collect();
-        let allocates = |index: usize| {
-            self.plan
-                .functions()
-                .any(|function| function.object == index)
-        };
-        objects.sort_by_key(|(index, object)| {
-            let is_program = self.exe.as_ref().is_some_and(|exe| exe == object.path());
-            (!is_program, !allocates(*index), object.size_bytes())
-        });
-        for (_, object) in objects {
+        for object in self.by_urgency(first) {
             session.request_table(object);
         }
+    }
+
+    /// The objects from this one on, those first that allocations are most likely to come from: the
+    /// program, then who hands out blocks, then the rest, small ones first.
+    fn by_urgency(&self, first: usize) -> Vec<&Object> {
+        let mut objects: Vec<&Object> = self.objects.iter().skip(first).collect();
+        objects.sort_by_key(|object| {
+            let is_program = self.exe.as_deref() == Some(object.path());
+            (!is_program, !allocates(object), object.size_bytes())
+        });
+        objects
     }
 
     /// Has the process tell when it loads objects, if its dynamic linker is among the objects from
@@ -200,4 +211,22 @@ impl Traced {
             );
         }
     }
+}
+
+/// Whether the object defines functions that hand out blocks.
+fn allocates(object: &Object) -> bool {
+    let names: Vec<&str> = allocators::names().collect();
+    object
+        .functions(&names)
+        .is_ok_and(|functions| !functions.is_empty())
+}
+
+/// All that will be asked of the object's symbols, in one go: there can be half a million. One that
+/// cannot be read is told of when it is asked.
+fn look_up_at_once(object: &Object) {
+    let names: Vec<&str> = allocators::names()
+        .chain(OPERATORS)
+        .chain([OBJECTS_CHANGED])
+        .collect();
+    let _ = object.functions(&names);
 }

@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use super::allocator_code::is_allocators_own;
 use super::exits::Life;
+use super::haste::Haste;
 use super::own_mappings::OwnMappings;
 use super::shared_memory::Sharers;
 use crate::allocators::{self, Pair};
@@ -97,35 +98,23 @@ pub(super) struct Traced {
     pub(super) reported: bool,
 }
 
-/// Looks at every target before anything is loaded, so that a wrong pid costs nothing.
+/// Opens every target before anything is loaded, so that a wrong pid costs nothing.
 ///
 /// # Errors
 ///
 /// When one of them cannot be traced.
-pub(super) fn open_all(
-    pids: &[u32],
-    mmap: bool,
-    pairs: &[Pair],
-    launched: bool,
-    naming: &mut ElfNaming,
-) -> anyhow::Result<Vec<Traced>> {
+pub(super) fn open_all(pids: &[u32], mmap: bool, pairs: &[Pair]) -> anyhow::Result<Vec<Traced>> {
     let mut wanted: Vec<u32> = pids.to_vec();
     let mut seen = std::collections::HashSet::new();
     wanted.retain(|pid| seen.insert(*pid));
     wanted
         .into_iter()
-        .map(|pid| Traced::open(pid, mmap, pairs, launched, naming))
+        .map(|pid| Traced::open(pid, mmap, pairs))
         .collect()
 }
 
 impl Traced {
-    fn open(
-        pid: u32,
-        mmap: bool,
-        pairs: &[Pair],
-        launched: bool,
-        naming: &mut ElfNaming,
-    ) -> anyhow::Result<Self> {
+    fn open(pid: u32, mmap: bool, pairs: &[Pair]) -> anyhow::Result<Self> {
         let process = Process::open(pid)?;
         let refuse = |hazard: String| anyhow::anyhow!("cannot attach to process {pid}: {hazard}");
         if let Some(hazard) = hazard(&process) {
@@ -133,22 +122,36 @@ impl Traced {
         }
         let mappings = process.mappings()?;
         let mut traced = Self::of_process(Some(process), pid, mmap, pairs);
-        traced.open_objects(&mappings, naming);
-        // A program that was just started has no memory of its own yet.
-        let may_map = traced.may_map_by_itself(&mappings) || (launched && mmap);
         traced.mappings = Arc::new(mappings);
-        let detection = match allocators::find(&traced.objects, pairs) {
+        Ok(traced)
+    }
+
+    /// Looks at its objects, and for what allocates in them. A program that was just started
+    /// (`launched`) has no memory of its own yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is nothing in it to trace.
+    pub(super) fn find_allocators(
+        &mut self,
+        launched: bool,
+        naming: &mut ElfNaming,
+    ) -> anyhow::Result<()> {
+        let mappings = Arc::clone(&self.mappings);
+        self.open_objects(&mappings, naming);
+        let may_map = self.may_map_by_itself(&mappings) || (launched && self.mmap);
+        let detection = match allocators::find(&self.objects, &self.specs) {
             Ok(detection) => detection,
-            Err(_) if may_map && pairs.is_empty() => return Ok(traced),
-            Err(none) => anyhow::bail!("{}", none.message(pid)),
+            Err(_) if may_map && self.specs.is_empty() => return Ok(()),
+            Err(none) => anyhow::bail!("{}", none.message(self.pid)),
         };
-        if let Some(missing) = allocators::missing_of_pairs(&detection, pairs) {
-            anyhow::bail!("cannot follow a pair in process {pid}: {missing}");
+        if let Some(missing) = allocators::missing_of_pairs(&detection, &self.specs) {
+            anyhow::bail!("cannot follow a pair in process {}: {missing}", self.pid);
         }
         for skipped in &detection.skipped {
             log::info!("{}: {}", skipped.path.display(), skipped.reason);
         }
-        Ok(traced)
+        Ok(())
     }
 
     /// A process of which nothing is known yet but that it is there.
@@ -310,6 +313,7 @@ impl Traced {
         if !events_lost && !old {
             return;
         }
+        let _haste = Haste::begin();
         let Some(now) = self.mappings_now() else {
             return;
         };
@@ -327,18 +331,31 @@ impl Traced {
         self.process.as_ref()?.mappings().ok()
     }
 
-    /// Opens what is new in the mappings, and gives them to the stack walk.
+    /// Gives the mappings to the stack walk, and opens what is new in them.
     pub(super) fn take_mappings(
         &mut self,
         now: &Mappings,
         session: &mut Session,
         naming: &mut ElfNaming,
     ) {
+        self.remember_mappings(now, session);
         self.open_objects(now, naming);
-        session.expect_no_tables(self.unreadable.drain(..));
+        if !self.unreadable.is_empty() {
+            session.expect_no_tables(self.unreadable.drain(..));
+            self.describe_code(now, session);
+        }
+    }
+
+    /// Gives the mappings to the stack walk: of code that is known, of another process or program,
+    /// the tables are there.
+    pub(super) fn remember_mappings(&mut self, now: &Mappings, session: &mut Session) {
         let mut known = (*self.mappings).clone();
         known.remember(now);
         self.mappings = Arc::new(known);
+        self.describe_code(now, session);
+    }
+
+    fn describe_code(&self, now: &Mappings, session: &mut Session) {
         if let Err(error) = session.describe_code(self.index, self.program_code(), now) {
             log::warn!(
                 "failed to update the mappings of process {}: {error:#}",

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, interval_at};
 use super::command::Launched;
 use super::exits::{Exits, Life, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
+use super::haste::Haste;
 use super::lineage::{LOOK_AGAIN, Origin, origin};
 use super::output::Output;
 use super::shared_memory;
@@ -127,6 +128,9 @@ impl<'a> Watch<'a> {
                     let mut ready = ready.context("failed to wait for events")?;
                     ready.clear_ready();
                     self.take_events(session, output)?;
+                    for target in self.targets.iter_mut().filter(|target| target.is_newcomer()) {
+                        target.describe_newcomer(session);
+                    }
                     self.follow_mappings(session, output, false)?;
                     // New processes want the places of those that have ended.
                     if self.take_ends(session, output)? {
@@ -135,6 +139,7 @@ impl<'a> Watch<'a> {
                 }
                 ready = readable(tables.as_ref()) => {
                     ready.context("failed to wait for unwind tables")?;
+                    let _haste = Haste::begin();
                     session.take_tables()?;
                 }
                 () = self.exits.any() => if self.take_ends(session, output)? {

@@ -14,14 +14,14 @@ use super::multi::{self, Points};
 use crate::probes::{Point, Program, Role};
 use crate::target::FileId;
 
-/// The programs that a plan can ask for.
+/// The programs that a plan can ask for, those first that the kernel takes longest to verify.
 pub(super) const PROGRAMS: [Program; 7] = [
-    Program::FreeEnter,
+    Program::AllocateEnter,
+    Program::MappingEnter,
     Program::AllocateReturn,
     Program::AllocateRet,
-    Program::AllocateEnter,
+    Program::FreeEnter,
     Program::MappingReturn,
-    Program::MappingEnter,
     Program::CodeMapped,
 ];
 

@@ -15,6 +15,12 @@ use super::tables::Tables;
 use crate::target::{FileId, Mappings, Object};
 use crate::unwind::Built;
 
+/// The table of a file of this size is made in a few milliseconds.
+const SMALL_FILE_BYTES: u64 = 16 << 20;
+
+/// Then the machine is too busy for anything.
+const LONGEST_WAIT_FOR_SMALL_FILES: Duration = Duration::from_secs(5);
+
 impl Session {
     /// Gives the stack walk the executable mappings of a process.
     ///
@@ -74,10 +80,10 @@ impl Session {
 
     /// Has the unwind table of an object made, once, and put in place when it is finished.
     pub fn request_table(&mut self, object: &Object) {
-        let Some(builder) = &self.builder else {
+        let Some(builder) = &mut self.builder else {
             return;
         };
-        if self.tables.expect(object.file_id()) {
+        if self.tables.expect(object.file_id(), object.size_bytes()) {
             builder.request(object.clone());
         }
     }
@@ -107,15 +113,21 @@ impl Session {
         }
     }
 
-    /// Puts tables in place until every one that was asked for is there, or this time is over.
+    /// Puts tables in place until every one that was asked for is there, or this time is over. Those
+    /// of small files are waited for in any case: they take milliseconds, and if the machine is so
+    /// busy that they do not come, more and more stacks would wait for them.
     ///
     /// # Errors
     ///
     /// When the kernel refuses the mappings that refer to them.
     pub fn wait_for_tables(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let end = Instant::now() + limit;
-        while self.tables.is_waiting() {
-            let left = end.saturating_duration_since(Instant::now());
+        let begun = Instant::now();
+        while let Some(file_bytes) = self.tables.smallest_pending() {
+            let limit = match file_bytes <= SMALL_FILE_BYTES {
+                true => LONGEST_WAIT_FOR_SMALL_FILES,
+                false => limit,
+            };
+            let left = limit.saturating_sub(begun.elapsed());
             let Some(built) = self.builder.as_ref().and_then(|builder| builder.wait(left)) else {
                 break;
             };

@@ -14,6 +14,7 @@ mod inherited;
 mod kernel;
 mod ledger;
 mod load;
+mod loading;
 mod mapped;
 mod memory_sharing;
 mod multi;
@@ -30,6 +31,7 @@ mod unfinished;
 
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
+pub use loading::Loading;
 pub use memory_sharing::Sharer;
 pub use processes::{Exec, ExitStatus, NewProcess, ProcessOrigin};
 pub use reuse::Release;

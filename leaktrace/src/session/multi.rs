@@ -13,6 +13,7 @@ use aya_obj::{Function, Object};
 use super::attach::{PROGRAMS, program_name};
 use super::load::{LoadError, LoadedPrograms, map_data};
 use super::syscall::{bpf_fd, no_attributes};
+use crate::probes::Program;
 
 const LOG_BYTES: usize = 1 << 20;
 
@@ -30,34 +31,67 @@ pub(super) struct Points<'a> {
     pub(super) at_return: bool,
 }
 
-/// Loads every probe program with the attach type that multi links demand.
-///
-/// # Errors
-///
-/// When the object is damaged or the kernel refuses a program, with the verifier's last words.
-pub(super) fn load_programs(data: &[u8], ebpf: &Ebpf) -> Result<LoadedPrograms, LoadError> {
-    let mut object = Object::parse(data).map_err(|error| damaged(&error))?;
-    let types = load_types(&mut object)?;
-    relocate(&mut object, ebpf)?;
-    let load = |name: &'static str| {
-        let function = object
+/// The probe programs.
+pub(super) struct Programs {
+    object: Object,
+    types: Option<OwnedFd>,
+}
+
+impl Programs {
+    /// Those of a BPF object, without maps.
+    ///
+    /// # Errors
+    ///
+    /// When the object is damaged.
+    pub(super) fn of(data: &[u8]) -> Result<Self, LoadError> {
+        let mut object = Object::parse(data).map_err(|error| damaged(&error))?;
+        let types = load_types(&mut object)?;
+        Ok(Self { object, types })
+    }
+
+    /// Puts them on the maps that aya has created.
+    ///
+    /// # Errors
+    ///
+    /// When the object is damaged.
+    pub(super) fn use_maps(&mut self, ebpf: &Ebpf) -> Result<(), LoadError> {
+        relocate(&mut self.object, ebpf)
+    }
+
+    /// Loads them with the attach type that multi links demand, and does something else meanwhile:
+    /// the kernel's verifier takes most of the time of an attach, one CPU for each program.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a program, with the verifier's last words, or what else was done
+    /// fails.
+    pub(super) fn load<T>(
+        &self,
+        meanwhile: impl FnOnce() -> Result<T, LoadError>,
+    ) -> Result<(LoadedPrograms, T), LoadError> {
+        std::thread::scope(|scope| {
+            let threads = PROGRAMS.map(|program| scope.spawn(move || self.load_one(program)));
+            let done = meanwhile()?;
+            let loaded: Result<LoadedPrograms, LoadError> = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or(Err(LoadError::Panicked)))
+                .collect();
+            Ok((loaded?, done))
+        })
+    }
+
+    fn load_one(&self, program: Program) -> Result<(&'static str, OwnedFd), LoadError> {
+        let name = program_name(program);
+        let function = self
+            .object
             .programs
             .get(name)
-            .and_then(|program| object.functions.get(&program.function_key()))
+            .and_then(|program| self.object.functions.get(&program.function_key()))
             .ok_or_else(|| damaged(&format!("program {name} is not in it")))?;
-        let fd = load_program(name, function, &object.license, types.as_ref())
+        let fd = load_program(name, function, &self.object.license, self.types.as_ref())
             .map_err(|reason| LoadError::Program { name, reason })?;
         Ok((name, fd))
-    };
-    // The kernel's verifier takes most of the time of an attach, one CPU for each program.
-    let load = &load;
-    std::thread::scope(|scope| {
-        let threads = PROGRAMS.map(|program| scope.spawn(move || load(program_name(program))));
-        threads.map(std::thread::ScopedJoinHandle::join)
-    })
-    .into_iter()
-    .map(|loaded| loaded.unwrap_or_else(|_| Err(damaged(&"a thread that loads has panicked"))))
-    .collect()
+    }
 }
 
 /// Attaches a loaded program.

@@ -17,7 +17,7 @@ use super::syscall::{bpf, bpf_fd, no_attributes};
 const SPARE_SHARDS: u32 = 2;
 
 /// Inner maps that are entered into the outer one at once; each needs a descriptor meanwhile.
-const SHARDS_AT_ONCE: usize = 128;
+const SHARDS_AT_ONCE: usize = 192;
 
 const SHARD_BYTES: usize = SHARD_CHUNKS as usize * CHUNK_BYTES;
 

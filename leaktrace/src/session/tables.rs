@@ -24,8 +24,8 @@ pub(super) struct Tables {
 
 /// What is known of an object.
 enum Placed {
-    /// Its table is being made.
-    Pending,
+    /// Its table is being made, from a file of so many bytes.
+    Pending(u64),
     /// No process could be asked for its file so far.
     Unreadable,
     /// It says nothing about its frames.
@@ -60,10 +60,10 @@ impl Tables {
     }
 
     /// Notes that a table is being made; `false` when that was known.
-    pub(super) fn expect(&mut self, id: FileId) -> bool {
+    pub(super) fn expect(&mut self, id: FileId, file_bytes: u64) -> bool {
         let is_new = matches!(self.placed.get(&id), None | Some(Placed::Unreadable));
         if is_new {
-            self.placed.insert(id, Placed::Pending);
+            self.placed.insert(id, Placed::Pending(file_bytes));
         }
         is_new
     }
@@ -74,11 +74,13 @@ impl Tables {
         self.placed.entry(id).or_insert(Placed::Unreadable);
     }
 
-    /// Whether tables are being made.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.placed
-            .values()
-            .any(|placed| matches!(placed, Placed::Pending))
+    /// Bytes of the smallest file of which a table is being made; absent when none is.
+    pub(super) fn smallest_pending(&self) -> Option<u64> {
+        let pending = self.placed.values().filter_map(|placed| match placed {
+            Placed::Pending(file_bytes) => Some(*file_bytes),
+            _ => None,
+        });
+        pending.min()
     }
 
     /// Bytes of kernel memory that the tables take.
@@ -98,7 +100,7 @@ impl Tables {
             // A file that nobody has asked for yet: code that was mapped a moment ago.
             None if mapping.file.is_some() => (0, TableRef::PENDING),
             None | Some(Placed::Nothing | Placed::Unreadable) => (0, TableRef::NONE),
-            Some(Placed::Pending) => (0, TableRef::PENDING),
+            Some(Placed::Pending(_)) => (0, TableRef::PENDING),
             Some(Placed::Table(table)) => match table.segments.bias(mapping) {
                 Some(bias) => (bias.wrapping_add(table.start), table.reference),
                 None => (0, TableRef::NONE),

@@ -101,6 +101,14 @@ impl ElfNaming {
             .or_insert_with(|| Held::new(object));
     }
 
+    /// The object that is held of this very file, with all that was found out about it: programs that
+    /// are executed one after the other map the same ones.
+    pub fn held(&self, object: &Object) -> Option<Object> {
+        let held = self.objects.get(&object.file_id())?.object()?;
+        held.is_of_same_file(object)
+            .then(|| held.clone().called(object.path()))
+    }
+
     /// Whether the object with this identity is held.
     pub fn holds(&self, id: FileId) -> bool {
         self.objects.contains_key(&id)

@@ -58,6 +58,11 @@ impl Held {
         Self { segments, sources }
     }
 
+    /// The object itself.
+    pub(super) fn object(&self) -> Option<&Object> {
+        self.sources.last().map(|asked| &asked.object)
+    }
+
     /// Takes names from this debug file first.
     pub(super) fn add_debug_file(&mut self, file: File, id: FileId) {
         let path = match self.sources.last() {

@@ -10,6 +10,8 @@ use object::elf::{FileHeader64, ProgramHeader64, SectionHeader64};
 use object::read::elf::{FileHeader, SectionHeader, SectionTable};
 use object::{Endianness, ReadCache};
 
+use super::wanted::{Places, Wanted};
+
 /// Mapped objects have a few dozen sections.
 const MAX_SECTIONS: u32 = 65_536;
 
@@ -77,13 +79,46 @@ impl<'data, 'file> Elf<'data, 'file> {
 
     /// The bytes of a section, as they are in the file.
     pub(super) fn bytes(&self, section: &Section) -> Result<&'data [u8], String> {
-        let size_bytes = section.sh_size.get(self.endian);
-        if size_bytes > MAX_SECTION_BYTES {
-            return Err(format!(
-                "one of its sections has {size_bytes} bytes, more than leaktrace reads"
-            ));
-        }
+        check_size(section.sh_size.get(self.endian))?;
         section.data(self.endian, self.pieces).map_err(text)
+    }
+
+    /// The bytes of a section of the file, to keep.
+    pub(super) fn copy(&self, file: &File, section: &Section) -> Result<Vec<u8>, String> {
+        let Some((offset, size_bytes)) = section.file_range(self.endian) else {
+            return Ok(Vec::new());
+        };
+        check_size(size_bytes)?;
+        let in_file = file.metadata().map_err(|error| error.to_string())?.len();
+        if offset
+            .checked_add(size_bytes)
+            .is_none_or(|end| end > in_file)
+        {
+            return Err("one of its sections is longer than the file".to_owned());
+        }
+        let mut bytes = vec![0; size_bytes as usize];
+        file.read_exact_at(&mut bytes, offset)
+            .map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    /// Where in this section of the file, a table of strings, the wanted names stand.
+    pub(super) fn places_of(
+        &self,
+        file: &File,
+        strings: &Section,
+        wanted: &Wanted<'_>,
+    ) -> Result<Places, String> {
+        let Some((offset, size_bytes)) = strings.file_range(self.endian) else {
+            return Ok(Places::default());
+        };
+        check_size(size_bytes)?;
+        wanted.places(size_bytes, |piece, place| {
+            let place = offset
+                .checked_add(place)
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            file.read_exact_at(piece, place)
+        })
     }
 
     /// Bytes that a compressed section states it has when inflated; `None` when it is not
@@ -93,6 +128,15 @@ impl<'data, 'file> Elf<'data, 'file> {
             Ok(compression) => compression.map(|(header, _, _)| header.ch_size.get(self.endian)),
             Err(_) => Some(u64::MAX),
         }
+    }
+}
+
+fn check_size(size_bytes: u64) -> Result<(), String> {
+    match size_bytes > MAX_SECTION_BYTES {
+        true => Err(format!(
+            "one of its sections has {size_bytes} bytes, more than leaktrace reads"
+        )),
+        false => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ mod root;
 mod runtime;
 mod smaps;
 mod symbols;
+mod wanted;
 
 pub use container::Container;
 pub use limits::{Bound, BoundKind, MemoryUse};

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
@@ -61,7 +61,12 @@ pub struct Object {
     debug: Option<Arc<Object>>,
     /// Symbols that it carries packed, if its debug file was not found.
     packed: Option<Arc<Object>>,
+    looked_up: Arc<LookedUp>,
 }
+
+/// Names of functions that were looked for, and what was found: each look-up goes through all
+/// symbols.
+type LookedUp = Mutex<Vec<(Vec<String>, Vec<Function>)>>;
 
 impl Object {
     /// Opens the file behind a mapping: through /proc/PID/map_files, which leads to the mapped
@@ -94,6 +99,7 @@ impl Object {
             size_bytes: metadata.len(),
             debug: None,
             packed: None,
+            looked_up: Arc::default(),
         })
     }
 
@@ -108,6 +114,7 @@ impl Object {
         } else if let Some(file) = mini_debug::unpack(&self.file) {
             self.packed = Some(Arc::new(Self::of_file(file, &self.path, self.id)));
         }
+        self.looked_up = Arc::default();
         self
     }
 
@@ -116,6 +123,7 @@ impl Object {
     pub fn with_this_debug_file(mut self, file: File) -> Self {
         if self.build_id().is_some() && debug_file::hex_build_id(&file) == self.build_id() {
             self.debug = Some(Arc::new(Self::of_file(file, &self.path, self.id)));
+            self.looked_up = Arc::default();
         }
         self
     }
@@ -151,7 +159,24 @@ impl Object {
             file: Arc::new(file),
             debug: None,
             packed: None,
+            looked_up: Arc::default(),
         }
+    }
+
+    /// Whether both are of one file, whatever it is called.
+    pub fn is_of_same_file(&self, other: &Self) -> bool {
+        let identity = |object: &Self| {
+            let stat = fstat(&*object.file).ok()?;
+            Some((stat.st_dev, stat.st_ino, stat.st_size))
+        };
+        identity(self).is_some_and(|id| identity(other) == Some(id))
+    }
+
+    /// The same object, where a process sees it under this path.
+    #[must_use]
+    pub fn called(mut self, path: &Path) -> Self {
+        self.path = path.to_owned();
+        self
     }
 
     /// Path as the process sees it.
@@ -175,18 +200,31 @@ impl Object {
     }
 
     /// The functions with these names that the object defines, from .dynsym, .symtab and the .symtab
-    /// of its debug file or of what it carries packed.
+    /// of its debug file or of what it carries packed. Who asks for some of the names that were asked
+    /// for before is answered from memory.
     ///
     /// # Errors
     ///
     /// When it is no ELF object or a broken one.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Function>, ObjectError> {
+        // Held while it is searched: another thread that wants the same is to wait for it.
+        let mut looked_up = self
+            .looked_up
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let known = looked_up
+            .iter()
+            .find(|(known, _)| names.iter().all(|name| known.iter().any(|n| n == name)));
+        if let Some((_, functions)) = known {
+            return Ok(symbols::with_names(functions, names));
+        }
         let debug = self.debug.as_deref().or(self.packed.as_deref());
         let debug = debug.map(|debug| &*debug.file);
-        symbols::functions(&self.file, debug, names).map_err(|reason| ObjectError::Malformed {
-            path: self.path.clone(),
-            reason,
-        })
+        let functions = symbols::functions(&self.file, debug, names)
+            .map_err(|reason| self.malformed(reason))?;
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        looked_up.push((names, functions.clone()));
+        Ok(functions)
     }
 
     /// Where its code is, and where its jumps lead.
@@ -195,10 +233,7 @@ impl Object {
     ///
     /// When it is no ELF object or a broken one.
     pub fn links(&self) -> Result<Links, ObjectError> {
-        links::links(&self.file).map_err(|reason| ObjectError::Malformed {
-            path: self.path.clone(),
-            reason,
-        })
+        links::links(&self.file).map_err(|reason| self.malformed(reason))
     }
 
     /// Address (svma) of the data that the object exports by this name, if it does.
@@ -207,10 +242,7 @@ impl Object {
     ///
     /// When it is no ELF object or a broken one.
     pub fn data(&self, name: &str) -> Result<Option<u64>, ObjectError> {
-        symbols::data(&self.file, name).map_err(|reason| ObjectError::Malformed {
-            path: self.path.clone(),
-            reason,
-        })
+        symbols::data(&self.file, name).map_err(|reason| self.malformed(reason))
     }
 
     /// The loadable segments, for turning file offsets into addresses stated in the object.
@@ -219,10 +251,7 @@ impl Object {
     ///
     /// When it is no ELF object or a broken one.
     pub fn segments(&self) -> Result<Segments, ObjectError> {
-        symbols::segments(&self.file).map_err(|reason| ObjectError::Malformed {
-            path: self.path.clone(),
-            reason,
-        })
+        symbols::segments(&self.file).map_err(|reason| self.malformed(reason))
     }
 
     /// Every section that the object has.
@@ -231,10 +260,7 @@ impl Object {
     ///
     /// When it is no ELF object or a broken one.
     pub fn sections(&self) -> Result<Vec<Section>, ObjectError> {
-        symbols::sections(&self.file).map_err(|reason| ObjectError::Malformed {
-            path: self.path.clone(),
-            reason,
-        })
+        symbols::sections(&self.file).map_err(|reason| self.malformed(reason))
     }
 
     /// Address (svma) and bytes of a section; `None` when there is none of this name.
@@ -243,10 +269,14 @@ impl Object {
     ///
     /// When it is no ELF object or a broken one.
     pub fn section(&self, name: &str) -> Result<Option<(u64, Vec<u8>)>, ObjectError> {
-        symbols::section(&self.file, name).map_err(|reason| ObjectError::Malformed {
+        symbols::section(&self.file, name).map_err(|reason| self.malformed(reason))
+    }
+
+    fn malformed(&self, reason: String) -> ObjectError {
+        ObjectError::Malformed {
             path: self.path.clone(),
             reason,
-        })
+        }
     }
 
     /// Up to `length` bytes from this offset in the file.

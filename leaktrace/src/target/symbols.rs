@@ -1,7 +1,6 @@
 //! Symbols, segments and sections of an ELF file, as far as tracing needs them. Trusts no size
 //! that the file states; names no address.
 
-use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 
@@ -13,9 +12,7 @@ use object::read::elf::Sym;
 
 use super::Mapping;
 use super::elf::{Elf, Section as Header, pieces};
-
-/// No function that is looked for has a name as long as this.
-const MAX_NAME_BYTES: usize = 256;
+use super::wanted::Wanted;
 
 type Symbol = elf::Sym64<object::Endianness>;
 
@@ -137,8 +134,8 @@ pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>,
     let Some((_, header)) = table.section_by_name(elf.endian, name.as_bytes()) else {
         return Ok(None);
     };
-    let bytes = elf.bytes(header)?;
-    Ok(Some((header.sh_addr.get(elf.endian), bytes.to_vec())))
+    let bytes = elf.copy(file, header)?;
+    Ok(Some((header.sh_addr.get(elf.endian), bytes)))
 }
 
 /// Defined functions with these names, from .dynsym and then .symtab. A name that is defined at
@@ -156,12 +153,12 @@ pub(super) fn functions(
     let segments = segments_of(&elf)?;
     let wanted = Wanted::new(names);
     let mut found = Vec::new();
-    add_functions(&elf, &wanted, &segments, &mut found)?;
+    add_functions((file, &elf), &wanted, &segments, &mut found)?;
     if let Some(debug) = debug {
         let pieces = self::pieces(debug);
         // Its own segments say nothing of the mapped file.
-        let added =
-            Elf::parse(&pieces).and_then(|elf| add_functions(&elf, &wanted, &segments, &mut found));
+        let added = Elf::parse(&pieces)
+            .and_then(|elf| add_functions((debug, &elf), &wanted, &segments, &mut found));
         if let Err(reason) = added {
             log::info!("a debug file is left out: {reason}");
         }
@@ -169,8 +166,15 @@ pub(super) fn functions(
     Ok(found)
 }
 
+/// Those of the functions that have one of these names.
+pub(super) fn with_names(functions: &[Function], names: &[&str]) -> Vec<Function> {
+    let wanted = Wanted::new(names);
+    let is_wanted = |function: &&Function| wanted.contains(function.name.as_bytes());
+    functions.iter().filter(is_wanted).cloned().collect()
+}
+
 fn add_functions(
-    elf: &Elf<'_, '_>,
+    (file, elf): (&File, &Elf<'_, '_>),
     wanted: &Wanted<'_>,
     segments: &Segments,
     found: &mut Vec<Function>,
@@ -183,7 +187,7 @@ fn add_functions(
         };
         let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
         let strings = sections.section(link).map_err(|error| error.to_string())?;
-        for function in functions_of(elf, table, strings, wanted, segments)? {
+        for function in functions_of((file, elf), (table, strings), wanted, segments)? {
             let known =
                 |known: &Function| known.svma == function.svma && known.name == function.name;
             if !found.iter().any(known) {
@@ -211,67 +215,39 @@ pub(super) fn data(file: &File, wanted: &str) -> Result<Option<u64>, String> {
     Ok(symbols
         .iter()
         .filter(|symbol| symbol.st_type() == elf::STT_OBJECT && !symbol.is_undefined(elf.endian))
-        .find(|symbol| name(strings, symbol.st_name.get(elf.endian), &wanted).is_some())
+        .find(|symbol| wanted.at(strings, symbol.st_name.get(elf.endian)).is_some())
         .map(|symbol| symbol.st_value.get(elf.endian)))
-}
-
-/// Names that are looked for.
-struct Wanted<'a> {
-    names: HashSet<&'a [u8]>,
-    endings: Vec<&'a [u8]>,
-}
-
-impl<'a> Wanted<'a> {
-    fn new(names: &[&'a str]) -> Self {
-        let endings = names.iter().filter_map(|name| name.strip_prefix('*'));
-        Self {
-            endings: endings.map(str::as_bytes).collect(),
-            names: names.iter().map(|name| name.as_bytes()).collect(),
-        }
-    }
-
-    fn contains(&self, name: &[u8]) -> bool {
-        self.names.contains(name) || self.endings.iter().any(|ending| name.ends_with(ending))
-    }
 }
 
 /// The functions of one symbol table.
 fn functions_of(
-    elf: &Elf<'_, '_>,
-    table: &Header,
-    strings: &Header,
+    (file, elf): (&File, &Elf<'_, '_>),
+    (table, strings): (&Header, &Header),
     wanted: &Wanted<'_>,
     segments: &Segments,
 ) -> Result<Vec<Function>, String> {
     let endian = elf.endian;
-    // Both whole: a read for each name takes most of a second in programs with 100,000 symbols.
-    let strings = elf.bytes(strings)?;
+    // The names go by once: looking each one up costs a cache miss, and programs have 500,000.
+    let places = elf.places_of(file, strings, wanted)?;
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
     let symbols: &[Symbol] = slice_from_all_bytes(elf.bytes(table)?)
         .map_err(|()| "the size of its symbol table is not a multiple of a symbol".to_owned())?;
     Ok(symbols
         .iter()
         .filter(|symbol| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(endian))
         .filter_map(|symbol| {
-            let name = name(strings, symbol.st_name.get(endian), wanted)?;
+            let name = places.get(&symbol.st_name.get(endian))?;
             let svma = symbol.st_value.get(endian);
             Some(Function {
-                name: String::from_utf8_lossy(name).into_owned(),
+                name: name.clone(),
                 svma,
                 size_bytes: symbol.st_size.get(endian),
                 file_offset: segments.file_offset(svma)?,
             })
         })
         .collect())
-}
-
-/// The name at this place in a string table, without the version that .symtab writes into it, if
-/// it is a wanted one.
-fn name<'data>(strings: &'data [u8], at: u32, wanted: &Wanted<'_>) -> Option<&'data [u8]> {
-    let rest = strings.get(at as usize..)?;
-    // A table of strings without an end would make the search quadratic.
-    let rest = &rest[..rest.len().min(MAX_NAME_BYTES)];
-    let end = rest.iter().position(|byte| matches!(byte, 0 | b'@'))?;
-    Some(&rest[..end]).filter(|name| wanted.contains(name))
 }
 
 pub(super) fn segments_of(elf: &Elf<'_, '_>) -> Result<Segments, String> {

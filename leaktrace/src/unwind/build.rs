@@ -12,7 +12,7 @@ use std::time::Duration;
 use leaktrace_common::unwind::RareRule;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{OPERATORS, RareRules, Table, vdso};
+use super::{OPERATORS, RareRules, Rules, Table, vdso};
 use crate::target::{FileId, Mapping, Object, Segments};
 
 /// Stands for the vdso, which has no file. All processes of a kernel have the same.
@@ -50,6 +50,8 @@ pub struct Built {
 pub struct Builder {
     /// Taken to end the thread.
     objects: Option<Sender<Object>>,
+    /// Objects that were asked for.
+    requested: HashSet<FileId>,
     built: Receiver<Built>,
     ready: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
@@ -71,15 +73,17 @@ impl Builder {
             .spawn(move || build_all(&to_do, &finished, &signal))?;
         Ok(Self {
             objects: Some(objects),
+            requested: HashSet::new(),
             built,
             ready,
             thread: Some(thread),
         })
     }
 
-    /// Asks for the table of an object.
-    pub fn request(&self, object: Object) {
-        if let Some(objects) = &self.objects {
+    /// Asks for the table of an object. It is made once: a second request changes nothing.
+    pub fn request(&mut self, object: Object) {
+        let is_new = self.requested.insert(object.file_id());
+        if let Some(objects) = self.objects.as_ref().filter(|_| is_new) {
             // The thread ends only with this builder.
             let _ = objects.send(object);
         }
@@ -113,31 +117,32 @@ impl Drop for Builder {
 
 fn build_all(to_do: &Receiver<Object>, finished: &Sender<Built>, ready: &OwnedFd) {
     let mut rare = RareRules::default();
-    let send = |built: Built| {
-        let sent = finished.send(built).is_ok();
-        // Fails only when 2^64 - 2 tables wait.
-        let _ = rustix::io::write(ready, &1u64.to_ne_bytes());
-        sent
-    };
-    if let Ok(object) = vdso::object(VDSO)
-        && !send(build(object, &mut rare))
-    {
-        return;
-    }
-    for object in to_do {
-        if !send(build(object, &mut rare)) {
+    let mut rules = Rules::default();
+    let mut next = vdso::object(VDSO).ok();
+    loop {
+        let object = match next.take().map_or_else(|| to_do.try_recv(), Ok) {
+            Ok(object) => object,
+            Err(_) => {
+                rules = Rules::default();
+                let Ok(object) = to_do.recv() else { return };
+                object
+            }
+        };
+        if finished.send(build(object, &mut rare, &mut rules)).is_err() {
             return;
         }
+        // Fails only when 2^64 - 2 tables wait.
+        let _ = rustix::io::write(ready, &1u64.to_ne_bytes());
     }
 }
 
-fn build(object: Object, rare: &mut RareRules) -> Built {
+fn build(object: Object, rare: &mut RareRules, rules: &mut Rules) -> Built {
     let known = rare.list().len();
     let segments = object.segments().unwrap_or_default();
     let table = match object.section(".eh_frame") {
         Ok(Some((svma, bytes))) => {
             let code: Vec<_> = segments.code().collect();
-            Table::new((svma, &bytes), &code, &hidden(&object), rare)
+            Table::new((svma, &bytes), &code, &hidden(&object), rare, rules)
         }
         Ok(None) => None,
         Err(error) => {

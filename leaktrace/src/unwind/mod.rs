@@ -11,5 +11,5 @@ mod vdso;
 pub use bridges::{Bridges, OPERATORS, bridges};
 pub use build::{Builder, Built, identity};
 pub use finish::{Code, SavedStack, finish};
-pub use rules::RareRules;
+pub use rules::{RareRules, Rules};
 pub use table::Table;

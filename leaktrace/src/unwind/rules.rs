@@ -13,7 +13,7 @@ use leaktrace_common::arch;
 use leaktrace_common::unwind::{MAX_RARE_RULES, RareBase, RareRule, Row, RowKind};
 
 /// Functions may be padded by this much, at most; behind more, nothing is known.
-const MAX_PADDING_BYTES: u64 = 15;
+const MAX_PADDING_BYTES: u32 = 15;
 
 /// More rows than the largest programs have by a factor of ten: a section that states more is
 /// hostile.
@@ -62,48 +62,53 @@ impl RareRules {
 
 /// The rules of an object.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
-    /// The row that holds from an address (svma) on, ascending.
-    pub(super) rows: Vec<(u64, Row)>,
+pub struct Rules {
+    /// Places in [`Rules::rows`] of the functions, by their addresses (svma).
+    functions: Vec<(Range<u64>, Range<usize>)>,
+    /// The rows of all functions, in the order of the section.
+    unsorted: Vec<(u32, Row)>,
+    /// The row that holds from an address on, ascending. Addresses are counted from `base` on.
+    pub(super) rows: Vec<(u32, Row)>,
     /// Rows that say no more than that their rule cannot be followed.
     pub(super) unsupported: u64,
 }
 
-/// Reads a section, given by its address and its bytes, as far as it is about `code`. Functions
-/// that begin at a `hidden` address are no frames of their own.
-pub(super) fn rules(
+/// Reads a section, given by its address and its bytes, as far as it is about `code`, which begins at
+/// `base` and spans less than 4 GiB. Functions that begin at a `hidden` address are no frames of
+/// their own. What was in `rules` is replaced, and its memory used again: for a large object it is
+/// tens of megabytes, which the kernel would have to find and to clear.
+pub(super) fn read(
     section: (u64, &[u8]),
-    code: &[Range<u64>],
+    (base, code): (u64, &[Range<u64>]),
     hidden: &HashSet<u64>,
     rare: &mut RareRules,
-) -> Rules {
+    rules: &mut Rules,
+) {
+    rules.clear();
     let mut reading = Reading {
         frames: EhFrame::new(section.1, LittleEndian),
         bases: BaseAddresses::default().set_eh_frame(section.0),
+        base,
         rare,
-        rows: Vec::new(),
-        functions: Vec::new(),
-        unsupported: 0,
+        rules,
     };
     reading.read(code, hidden);
-    reading.sorted()
+    rules.sort(base);
 }
 
-struct Reading<'data, 'rare> {
+struct Reading<'data, 'rules> {
     frames: EhFrame<Slice<'data>>,
     bases: BaseAddresses,
-    rare: &'rare mut RareRules,
-    rows: Vec<(u64, Row)>,
-    /// Address range and place in `rows` of each function.
-    functions: Vec<(Range<u64>, Range<usize>)>,
-    unsupported: u64,
+    base: u64,
+    rare: &'rules mut RareRules,
+    rules: &'rules mut Rules,
 }
 
 impl<'data> Reading<'data, '_> {
     fn read(&mut self, code: &[Range<u64>], hidden: &HashSet<u64>) {
         let (frames, bases) = (self.frames, self.bases.clone());
         let mut entries = frames.entries(&bases);
-        let mut cies: HashMap<usize, Cie<'data>> = HashMap::new();
+        let mut cies: foldhash::HashMap<usize, Cie<'data>> = foldhash::HashMap::default();
         let mut context = UnwindContext::new();
         // A broken section ends the search; what was found before it is right.
         while let Ok(Some(entry)) = entries.next() {
@@ -132,7 +137,7 @@ impl<'data> Reading<'data, '_> {
                 continue;
             }
             self.function(&fde, &mut context, hidden.contains(&start));
-            if self.rows.len() > MAX_ROWS {
+            if self.rules.unsorted.len() > MAX_ROWS {
                 break;
             }
         }
@@ -140,7 +145,7 @@ impl<'data> Reading<'data, '_> {
 
     fn function(&mut self, fde: &Fde<'data>, context: &mut UnwindContext<usize>, hidden: bool) {
         let (frames, bases) = (self.frames, self.bases.clone());
-        let first = self.rows.len();
+        let first = self.rules.unsorted.len();
         let range = fde.initial_address()..fde.initial_address() + fde.len();
         let Ok(mut table) = fde.rows(&frames, &bases, context) else {
             return;
@@ -151,23 +156,32 @@ impl<'data> Reading<'data, '_> {
                 Ok(None) => break,
                 Err(_) => {
                     // The rest of the function cannot be read.
-                    let from = self.rows.last().map_or(range.start, |(start, _)| start + 1);
-                    self.rows.push((from, Row::of_kind(RowKind::Unsupported)));
-                    self.unsupported += 1;
+                    let known = self.rules.unsorted[first..].last();
+                    let from = known.map_or(self.offset(range.start), |(last, _)| last + 1);
+                    let unknown = Row::of_kind(RowKind::Unsupported);
+                    self.rules.unsorted.push((from, unknown));
+                    self.rules.unsupported += 1;
                     break;
                 }
             };
             let start = row.start_address();
             let compact = self.compact(fde, row).unwrap_or_else(|| {
-                self.unsupported += 1;
+                self.rules.unsupported += 1;
                 Row::of_kind(RowKind::Unsupported)
             });
             let compact = if hidden { compact.hidden() } else { compact };
             if start >= range.start && start < range.end {
-                self.rows.push((start, compact));
+                let start = self.offset(start);
+                self.rules.unsorted.push((start, compact));
             }
         }
-        self.functions.push((range, first..self.rows.len()));
+        let rows = first..self.rules.unsorted.len();
+        self.rules.functions.push((range, rows));
+    }
+
+    /// Where an address of the code is from its beginning on.
+    fn offset(&self, address: u64) -> u32 {
+        (address - self.base) as u32
     }
 
     /// A row of the section in 32 bits; `None` when they cannot express it.
@@ -256,22 +270,32 @@ impl<'data> Reading<'data, '_> {
             _ => None,
         }
     }
+}
 
-    /// The rows of all functions, ascending. Where two descriptions overlap, the one that begins
-    /// first holds.
-    fn sorted(mut self) -> Rules {
+impl Rules {
+    fn clear(&mut self) {
+        self.functions.clear();
+        self.unsorted.clear();
+        self.rows.clear();
+        self.unsupported = 0;
+    }
+
+    /// Brings the rows of all functions into the order of their addresses. Where two descriptions
+    /// overlap, the one that begins first holds.
+    fn sort(&mut self, base: u64) {
         self.functions
             .sort_by_key(|(range, _)| (range.start, range.end));
-        let mut sorted: Vec<(u64, Row)> = Vec::with_capacity(self.rows.len());
+        let sorted = &mut self.rows;
         let mut end = 0;
         for (range, rows) in &self.functions {
+            let range = (range.start - base) as u32..(range.end - base) as u32;
             if range.end <= end {
                 continue;
             }
             if !sorted.is_empty() && range.start > end + MAX_PADDING_BYTES {
                 sorted.push((end, Row::NO_INFO));
             }
-            for (start, row) in &self.rows[rows.clone()] {
+            for (start, row) in &self.unsorted[rows.clone()] {
                 let start = (*start).max(end);
                 match sorted.last_mut() {
                     Some((last, known)) if *last == start => *known = *row,
@@ -283,10 +307,6 @@ impl<'data> Reading<'data, '_> {
         }
         if !sorted.is_empty() {
             sorted.push((end, Row::NO_INFO));
-        }
-        Rules {
-            rows: sorted,
-            unsupported: self.unsupported,
         }
     }
 }

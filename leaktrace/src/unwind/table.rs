@@ -8,7 +8,7 @@ use leaktrace_common::unwind::{
     BLOCK_BYTES, Block, CHUNK_BLOCKS, CHUNK_BYTES, CHUNK_ROWS, Chunk, Row,
 };
 
-use super::rules::{RareRules, Rules, rules};
+use super::rules::{RareRules, Rules, read};
 
 /// Code that spans more is left out: its index alone would take 32 MiB.
 const MAX_SPAN_BYTES: u64 = 1 << 30;
@@ -31,23 +31,24 @@ pub struct Table {
 impl Table {
     /// The table for code at these addresses (svma) by this .eh_frame section, given by its
     /// address and its bytes. Functions that begin at a `hidden` address are no frames of their
-    /// own. `None` when the section says nothing about the code.
+    /// own. `None` when the section says nothing about the code. `rules` is memory to work in.
     pub fn new(
         section: (u64, &[u8]),
         code: &[Range<u64>],
         hidden: &HashSet<u64>,
         rare: &mut RareRules,
+        rules: &mut Rules,
     ) -> Option<Self> {
         let start = code.iter().map(|code| code.start).min()? / BLOCK_BYTES * BLOCK_BYTES;
         let end = code.iter().map(|code| code.end).max()?;
         if end <= start || end - start > MAX_SPAN_BYTES {
             return None;
         }
-        let rules = rules(section, code, hidden, rare);
+        read(section, (start, code), hidden, rare, rules);
         if rules.rows.is_empty() {
             return None;
         }
-        Some(Layout::new(start, end).table(&rules))
+        Some(Layout::new(start, end).table(rules))
     }
 
     /// Chunks that the index takes.
@@ -88,11 +89,12 @@ impl Layout {
         let mut holds = Row::NO_INFO;
         let mut of_block: Vec<Row> = Vec::with_capacity(CHUNK_ROWS);
         for number in 0..self.blocks {
-            let start = self.start + number * BLOCK_BYTES;
+            let start = number * BLOCK_BYTES;
+            let end = start + BLOCK_BYTES;
             of_block.clear();
             of_block.push(holds.at(0));
-            while let Some((from, row)) = rest.next_if(|(from, _)| *from < start + BLOCK_BYTES) {
-                let place = (from.saturating_sub(start)) as u8;
+            while let Some((from, row)) = rest.next_if(|(from, _)| u64::from(*from) < end) {
+                let place = u64::from(from).saturating_sub(start) as u8;
                 match of_block.last_mut() {
                     Some(last) if last.at(0) == row.at(0) => {}
                     Some(last) if last.place() == u32::from(place) => *last = row.at(place),

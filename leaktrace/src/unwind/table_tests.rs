@@ -48,7 +48,14 @@ fn known(rare: &mut RareRules) -> Vec<Known> {
             let section = object.section(".eh_frame").unwrap().unwrap();
             let code: Vec<_> = segments.code().collect();
             let borrowed = (section.0, section.1.as_slice());
-            let table = Table::new(borrowed, &code, &HashSet::new(), rare).unwrap();
+            let table = Table::new(
+                borrowed,
+                &code,
+                &HashSet::new(),
+                rare,
+                &mut Rules::default(),
+            )
+            .unwrap();
             Known {
                 mapping: mapping.clone(),
                 segments,
@@ -262,7 +269,13 @@ fn damaged_sections_are_no_panic() {
             }
         }
         let mut rare = RareRules::default();
-        let table = Table::new((svma, &bytes), &code, &HashSet::new(), &mut rare);
+        let table = Table::new(
+            (svma, &bytes),
+            &code,
+            &HashSet::new(),
+            &mut rare,
+            &mut Rules::default(),
+        );
         assert!(table.is_none_or(|table| table.size_bytes() < 10 << 20));
     }
 }
@@ -271,6 +284,24 @@ fn damaged_sections_are_no_panic() {
 fn code_that_spans_the_address_space_is_left_out() {
     let mut rare = RareRules::default();
     let code = [0x1000..0x2000, 0x7fff_0000_0000..0x7fff_0000_1000];
-    assert!(Table::new((0, &[]), &code, &HashSet::new(), &mut rare).is_none());
-    assert!(Table::new((0, &[]), &[], &HashSet::new(), &mut rare).is_none());
+    assert!(
+        Table::new(
+            (0, &[]),
+            &code,
+            &HashSet::new(),
+            &mut rare,
+            &mut Rules::default()
+        )
+        .is_none()
+    );
+    assert!(
+        Table::new(
+            (0, &[]),
+            &[],
+            &HashSet::new(),
+            &mut rare,
+            &mut Rules::default()
+        )
+        .is_none()
+    );
 }
