@@ -45,15 +45,14 @@ fn what_holds_when_a_child_ends_is_said_with_its_last_report() {
     let tracer = Tracer::attach(target.pid(), &options);
     let child = target.work().number("child");
     let session = tracer.stop();
-    let of_child = session
-        .reports
-        .iter()
-        .find(|report| report.0["pid"] == child);
-    let Some(report) = of_child else {
-        panic!("no report of {child}: {}", session.errors);
+    let last_of = |pid: u64| {
+        let mut reports = session.reports.iter().rev();
+        let report = reports.find(|report| report.0["pid"] == pid);
+        report.unwrap_or_else(|| panic!("no report of {pid}: {}", session.errors))
     };
+    let report = last_of(child);
     assert!(alerts(report).contains("above 48.0 MiB"), "{}", report.0);
-    assert!(session.final_report().0["alerts"].is_null());
+    assert!(last_of(u64::from(target.pid())).0["alerts"].is_null());
     assert_eq!(
         said(&session, &format!("process {child}: resident memory is")),
         1

@@ -31,6 +31,9 @@ struct Cohort {
     born: bool,
 }
 
+/// How much older than what has gone before blocks have to be to be another kind.
+const OUTLIVED_TWICE: f64 = 2.0;
+
 /// The cohorts of one site.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Cohorts {
@@ -113,6 +116,17 @@ impl Cohorts {
             }
         }
         self.allocated_count = allocated_count;
+    }
+
+    /// Whether they say anything of blocks that were born since a time, so many seconds ago: because some
+    /// of these are old enough, or because those before have gone at an age that these have not outlived.
+    pub(super) fn tells_of(&self, since_s: f64, age_s: f64) -> bool {
+        let mut settled = self.cohorts.iter().enumerate();
+        settled.any(|(slot, cohort)| {
+            cohort.seen
+                && (slot_start_s(slot + 1) > since_s
+                    || f64::from(cohort.decayed_at_age_s) * OUTLIVED_TWICE > age_s)
+        })
     }
 
     /// What they say now.

@@ -42,6 +42,8 @@ const GROWING_PARTS: usize = 3;
 const REASON_STEPS: usize = 12;
 /// Points that the last part of a long calm has to have before it is looked at alone.
 const MIN_LATE_POINTS: usize = 8;
+/// Parts of the time of which the last is looked at alone.
+const LATE_PARTS: [f64; 7] = [4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// How a site grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -106,12 +108,22 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         };
     }
     let whole = window(MAX_STEPS);
-    let survival = cohorts.map_or(Survival::Unclear, Cohorts::survival);
+    let (direction, late) = direction(&whole, points);
+    // What was born before says nothing of what has begun since, unless that may go the same way yet.
+    let tells = |cohorts: &&Cohorts| match (&late, direction) {
+        (Some(late), Direction::Up(Finding::NothingFreed)) => {
+            cohorts.tells_of(last.at_s - late.span_s(), late.span_s())
+        }
+        _ => true,
+    };
+    let survival = cohorts
+        .filter(tells)
+        .map_or(Survival::Unclear, Cohorts::survival);
     let (verdict, finding) = if series.readings() < MIN_READINGS_FOR_VERDICT || span_s < MIN_SPAN_S
     {
         (Verdict::Unknown, Finding::TooLittle)
     } else {
-        match verdict(direction(&whole, points), survival) {
+        match verdict(direction, survival) {
             (Verdict::Leaking, _) if series.readings() < MIN_READINGS_FOR_LEAK => {
                 (Verdict::Unknown, Finding::TooEarly)
             }
@@ -121,7 +133,9 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
             judged => judged,
         }
     };
-    let slope = slope(&whole, verdict, survival);
+    // What has begun late is judged by that time.
+    let late = late.filter(|_| matches!(verdict, Verdict::Leaking | Verdict::Growing));
+    let slope = slope(late.as_ref().unwrap_or(&whole), verdict, survival);
     // No trend yet, and yet the slope is not zero beyond doubt, or may be much: a few readings more will
     // tell.
     let highest = whole.live.iter().copied().fold(0.0, f64::max);
@@ -134,6 +148,18 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
             (Verdict::Unknown, Finding::TooEarly)
         }
         _ => (verdict, finding),
+    };
+    let reason = |finding| match &late {
+        Some(late) => {
+            let start_s = last.at_s - late.span_s();
+            let steps = late.live.len().saturating_sub(1).clamp(1, REASON_STEPS);
+            Reason {
+                steps: Steps::count(&Window::new(points, start_s, steps)),
+                span_s: late.span_s(),
+                finding,
+            }
+        }
+        None => reason(finding),
     };
     Growth {
         bytes_per_s: slope.map(|slope| slope.value),
@@ -188,10 +214,22 @@ fn slope(whole: &Window, verdict: Verdict, survival: Survival) -> Option<Slope> 
     })
 }
 
-fn direction(whole: &Window, points: &[Point]) -> Direction {
-    match trend(whole) {
-        Direction::Still if rises_after_calm(whole, points) => Direction::Up(Finding::Late),
-        other => other,
+/// Which way the levels go, and the last part of the time if that is what says so: of a site that was calm
+/// for long, or of which all was freed for long.
+fn direction(whole: &Window, points: &[Point]) -> (Direction, Option<Window>) {
+    let judged = trend(whole);
+    if !matches!(
+        judged,
+        Direction::Still | Direction::Up(Finding::FreedInPart)
+    ) {
+        return (judged, None);
+    }
+    match (rise_after_calm(whole, points), judged) {
+        (Some((Finding::NothingFreed, late)), _) => {
+            (Direction::Up(Finding::NothingFreed), Some(late))
+        }
+        (Some((_, late)), Direction::Still) => (Direction::Up(Finding::Late), Some(late)),
+        _ => (judged, None),
     }
 }
 
@@ -214,29 +252,42 @@ fn trend(window: &Window) -> Direction {
     }
 }
 
-/// Whether the newest part of a long calm rises above all that was before it: a leak that has just
-/// begun. The trend of the whole sees that only when it is as long as the calm.
-fn rises_after_calm(whole: &Window, points: &[Point]) -> bool {
-    let Some(last) = points.last() else {
-        return false;
-    };
-    [4.0, 16.0, 64.0, 256.0].into_iter().any(|part| {
-        let start_s = last.at_s - whole.span_s() / part;
-        let begin = points.partition_point(|point| point.at_s < start_s);
-        let (before, late) = points.split_at(begin);
-        if late.len() < MIN_LATE_POINTS || last.at_s - start_s < MIN_SPAN_S {
-            return false;
-        }
-        let window = Window::new(points, start_s, late.len().min(MAX_STEPS));
-        let highest = before.iter().map(|point| point.live_bytes).max();
-        let floor = later_half(&window)
-            .low
-            .into_iter()
-            .fold(f64::INFINITY, f64::min);
-        highest.is_some_and(|highest| floor > highest as f64)
-            && window.rise() * whole.span_s() > whole.rise() * window.span_s()
-            && matches!(trend(&window), Direction::Up(_))
+/// What has come after a long calm, from its first reading on, if it rises above all that was before, and
+/// how: a leak that has just begun. The trend of the whole sees that only when it is as long as the calm.
+fn rise_after_calm(whole: &Window, points: &[Point]) -> Option<(Finding, Window)> {
+    LATE_PARTS.into_iter().find_map(|part| {
+        let begin = begin_of_rise(whole, points, whole.span_s() / part)?;
+        let late = points.get(begin..)?;
+        let steps = late.len().saturating_sub(1).clamp(1, MAX_STEPS);
+        let window = Window::new(points, late.first()?.at_s, steps);
+        let Direction::Up(finding) = trend(&window) else {
+            return None;
+        };
+        // As few readings say as little here as at the start.
+        let is_early = late.len() < MIN_READINGS_FOR_LEAK as usize;
+        Some(match finding {
+            Finding::NothingFreed if is_early => (Finding::Late, window),
+            finding => (finding, window),
+        })
     })
+}
+
+/// The last point that is not above all that was before the last so many seconds, if the later half of
+/// these is.
+fn begin_of_rise(whole: &Window, points: &[Point], late_s: f64) -> Option<usize> {
+    let start_s = points.last()?.at_s - late_s;
+    let begin = points.partition_point(|point| point.at_s < start_s);
+    let (before, late) = points.split_at(begin);
+    if late.len() < MIN_LATE_POINTS || late_s < MIN_SPAN_S {
+        return None;
+    }
+    let window = Window::new(points, start_s, late.len().min(MAX_STEPS));
+    let highest = before.iter().map(|point| point.live_bytes).max()?;
+    let lows = later_half(&window).low.into_iter();
+    let is_above = lows.fold(f64::INFINITY, f64::min) > highest as f64
+        && window.rise() * whole.span_s() > whole.rise() * window.span_s();
+    let rise = late.iter().rposition(|point| point.low_bytes <= highest);
+    is_above.then_some(begin + rise.unwrap_or(0))
 }
 
 /// The later half of the time, and at least as many levels as a verdict takes.

@@ -174,16 +174,24 @@ fn bursty_leak_is_at_least_growing() {
 
 #[test]
 fn a_leak_that_begins_after_an_hour_of_calm_is_seen_within_half_a_minute() {
-    let mut series = Series::default();
-    for second in 0..3630_u64 {
-        let totals = Totals {
-            live_bytes: 1_000_000 + second.saturating_sub(3600) * 500,
-            freed_bytes: 5_000_000,
-            ..Totals::default()
-        };
-        series.push(Duration::from_secs(second), &totals);
-    }
-    assert_eq!(judged(&series), Verdict::Growing);
+    let after = |seconds: u64| {
+        let mut series = Series::default();
+        for second in 0..3600 + seconds {
+            let totals = Totals {
+                live_bytes: 1_000_000 + second.saturating_sub(3600) * 500,
+                freed_bytes: 5_000_000,
+                ..Totals::default()
+            };
+            series.push(Duration::from_secs(second), &totals);
+        }
+        judge(&series, None)
+    };
+    assert_eq!(after(12).verdict, Verdict::Growing, "a cache would look so");
+    let growth = after(30);
+    assert_eq!(growth.verdict, Verdict::Leaking, "{}", growth.words());
+    // Of the half minute, not of the hour.
+    let rate = growth.bytes_per_s.unwrap_or_default();
+    assert!((rate - 500.0).abs() < 20.0, "{}", growth.words());
 }
 
 #[test]

@@ -28,6 +28,12 @@ pub(crate) enum Watched {
     AfterAnHourOfChurn,
 }
 
+impl Watched {
+    pub(crate) fn is_late(self) -> bool {
+        matches!(self, Self::AnHourLater | Self::AfterAnHourOfChurn)
+    }
+}
+
 /// An hour.
 const CALM_TICKS: u32 = 3600;
 
@@ -38,13 +44,13 @@ fn trace(
     intervals: u32,
     watched: Watched,
     mut read: impl FnMut(&Tracker),
-) {
+) -> Site {
     let mut noise = Noise::new(seed);
     let mut work = (behaviour.work)(&mut noise);
     let mut site = Site::new(1.0);
     let mut tracker = Tracker::new();
     let births = watched != Watched::WithoutBirths;
-    if matches!(watched, Watched::AnHourLater | Watched::AfterAnHourOfChurn) {
+    if watched.is_late() {
         for _ in 0..CALM_TICKS {
             site.next_tick();
             if watched == Watched::AfterAnHourOfChurn {
@@ -53,6 +59,7 @@ fn trace(
             }
         }
         tracker.skip(site.elapsed());
+        site.forget_calm();
     }
     for tick in 1..=intervals {
         site.next_tick();
@@ -63,18 +70,24 @@ fn trace(
         tracker.observe(&site.snapshot(births));
         read(&tracker);
     }
+    site
 }
 
-/// What is said after so many intervals.
-pub(crate) fn judge(behaviour: &Behaviour, seed: u64, intervals: u32, watched: Watched) -> Growth {
+/// What is said after so many intervals, and the site then.
+pub(crate) fn judge(
+    behaviour: &Behaviour,
+    seed: u64,
+    intervals: u32,
+    watched: Watched,
+) -> (Growth, Site) {
     let (mut last, mut seen) = (Growth::UNKNOWN, 0);
-    trace(behaviour, seed, intervals, watched, |tracker| {
+    let site = trace(behaviour, seed, intervals, watched, |tracker| {
         seen += 1;
         if seen == intervals {
             last = tracker.growth(0);
         }
     });
-    last
+    (last, site)
 }
 
 /// What is said after each interval.

@@ -73,6 +73,8 @@ pub(crate) struct Site {
     tick_s: f64,
     batches: Vec<Batch>,
     totals: Totals,
+    /// Freed before the behaviour began, as all that was allocated then.
+    calm_bytes: u64,
 }
 
 const NEVER: u32 = u32::MAX;
@@ -84,6 +86,7 @@ impl Site {
             tick_s,
             batches: Vec::new(),
             totals: Totals::default(),
+            calm_bytes: 0,
         }
     }
 
@@ -184,6 +187,18 @@ impl Site {
             self.totals.freed_count += batch.count;
         }
         self.batches.retain(|batch| !is_freed(batch));
+    }
+
+    /// What was freed by now is no part of what is told by [`Site::freed_share`].
+    pub(crate) fn forget_calm(&mut self) {
+        self.calm_bytes = self.totals.freed_bytes;
+    }
+
+    /// Bytes freed since the calm as a share of those allocated.
+    pub(crate) fn freed_share(&self) -> f64 {
+        let [allocated, freed] = [self.totals.allocated_bytes, self.totals.freed_bytes];
+        let since = |bytes: u64| bytes.saturating_sub(self.calm_bytes) as f64;
+        since(freed) / since(allocated).max(1.0)
     }
 
     /// Time since the start.
