@@ -27,6 +27,10 @@ pub fn copy_mapped(root: &Path, pid: u32) {
         let inside = root.join(file.strip_prefix("/").unwrap_or(&file));
         copy(&file, &inside);
         copy(&file, &inside.with_file_name(short_name(&file)));
+        // musl's is its loader as well.
+        if file.ends_with("libc.so") {
+            copy(&file, &root.join("lib/ld-musl-x86_64.so.1"));
+        }
         // The loader is named by a path of its own in the executable.
         if let Some(name) = file
             .file_name()

@@ -24,7 +24,7 @@ struct slot {
 };
 
 static struct slot slots[SLOTS];
-static atomic_llong handed_out, handed_out_shortly;
+static atomic_llong handed_out;
 static atomic_int stop;
 static int with_forks, with_libraries, is_flat;
 
@@ -33,8 +33,6 @@ static int with_forks, with_libraries, is_flat;
 #else
 static __thread int among_others;
 #endif
-/* Whether the thread is one that ends soon. */
-static __thread int is_short;
 
 static uint64_t random_number(uint64_t *state)
 {
@@ -51,12 +49,6 @@ static size_t random_size(uint64_t *state)
     size_t low = (size_t)1 << bits;
     size_t size = low + random_number(state) % low;
     return size > 4000000 ? 4000000 : size;
-}
-
-static void hands_out(void)
-{
-    handed_out++;
-    handed_out_shortly += is_short;
 }
 
 static void fill(struct slot *slot, uint64_t *state)
@@ -93,7 +85,7 @@ static void fill(struct slot *slot, uint64_t *state)
         _exit(98);
     count(slot->kind, (long long)slot->bytes, 1);
     if (slot->kind != MMAP)
-        hands_out();
+        handed_out++;
 }
 
 static void change(struct slot *slot, uint64_t *state)
@@ -121,7 +113,7 @@ static void change(struct slot *slot, uint64_t *state)
             slot->block = by_reallocarray(slot->block, slot->bytes);
         }
         count(slot->kind, (long long)slot->bytes, 1);
-        hands_out();
+        handed_out++;
     } else {
         release(slot->kind, slot->block, slot->bytes, random_number(state) % 2);
         slot->block = NULL;
@@ -143,7 +135,6 @@ static void step(uint64_t *state)
 static void *live_shortly(void *seed)
 {
     uint64_t state = (uint64_t)(uintptr_t)seed;
-    is_short = 1;
     for (int i = 0; i < SHORT_LIFE; i++)
         step(&state);
     return NULL;
@@ -234,7 +225,6 @@ int main(int argc, char **argv)
     truth_number("refused", refused);
     truth_number("unmaps", unmaps);
     truth_number("handed_out", handed_out);
-    truth_number("handed_out_shortly", handed_out_shortly);
 #ifdef COUNTS_OTHERS
     truth_number("others_bytes", others_bytes);
     truth_number("others_count", others_count);

@@ -206,7 +206,7 @@ pub(super) const ALL: &[Cannot] = &[
         ],
     ),
     cannot(
-        &["tcmalloc", "mimalloc"],
+        &["tcmalloc", "mimalloc", "musl"],
         "stress",
         CALLS_ITSELF,
         &["what_threads_without_a_place_allocate_is_counted_as_lost"],
