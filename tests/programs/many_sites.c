@@ -56,12 +56,9 @@ int main(int argc, char **argv)
             left((unsigned)site, LEVELS);
     tell(sites);
     say("done\n");
-    if (argc > 3) {
-        wait_line();
-        return 0;
-    }
     struct pollfd input = {.fd = 0, .events = POLLIN};
-    for (unsigned site = 0; poll(&input, 1, GROWTH_PAUSE_MS) == 0; site++)
+    int pause_ms = argc > 3 ? -1 : GROWTH_PAUSE_MS;
+    for (unsigned site = 0; poll(&input, 1, pause_ms) == 0; site++)
         for (int i = 0; i < GROWTH_BLOCKS; i++)
             left((site + (unsigned)i) % (unsigned)sites, LEVELS);
     if (!wait_line())
