@@ -67,6 +67,8 @@ pub struct Material<'a> {
     pub older: Duration,
     /// The age from which on they really are, where not each was looked at; then their number is unknown.
     pub older_by_slots: Option<Duration>,
+    /// Whether other processes allocate in its memory, which is not counted.
+    pub has_sharers: bool,
     /// Whether any allocation function is probed.
     pub heap_traced: bool,
     /// Whether the main thread has ended and others run on.
@@ -149,7 +151,8 @@ pub fn report(
             allocated_count: heap.allocated_count,
             freed_bytes: heap.freed_bytes,
             freed_count: heap.freed_count,
-            unmatched_frees: snapshot.unmatched_frees,
+            // Of sizes that are not counted, too.
+            unmatched_frees: (!material.sizes_filtered).then_some(snapshot.unmatched_frees),
         },
         mapped: material.mappings_traced.then_some(MappedLine {
             live_bytes: mapped.live_bytes,

@@ -323,8 +323,9 @@ pub struct TotalsLine {
     pub freed_bytes: u64,
     /// Blocks freed of those allocated since the start.
     pub freed_count: u64,
-    /// Frees of blocks that the session did not see allocated.
-    pub unmatched_frees: u64,
+    /// Frees of blocks that the session did not see allocated; absent when only some sizes are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched_frees: Option<u64>,
 }
 
 /// Sums over mappings that the program made itself.

@@ -19,7 +19,7 @@ mod traced;
 mod watch;
 mod written;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -112,6 +112,8 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     // From here on a signal ends the session in order, with its final report. Before, it just
     // ends the program, and the kernel takes the probes out.
     let mut signals = Signals::new(command.is_some())?;
+    // Births are counted from here on, and so is the time of the session.
+    let armed = Instant::now();
     session.arm();
     for target in &mut targets {
         target.armed();
@@ -127,7 +129,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     if let Some(command) = &mut command {
         command.release()?;
     }
-    let mut watch = Watch::new(args, targets, naming, command)?;
+    let mut watch = Watch::new(args, targets, naming, command, armed)?;
     let end = follow(&mut watch, &mut session, &mut output, &mut signals).await;
     // Also when it went wrong: what was said before is to be read.
     let written = output.written(&mut signals).await;

@@ -88,6 +88,45 @@ fn a_leak_of_a_process_that_was_there_before_is_in_the_exit_code() {
     }
 }
 
+/// What had leaked has ended long before the session does.
+#[test]
+fn what_a_process_was_when_it_ended_stays_while_others_run_on() {
+    let program = Program::c("ends_after.c").path();
+    let start = |what, seconds| Spawned::start(Command::new(&program).args([what, seconds, "0"]));
+    let (leaker, other) = (start("leaks", LONG), start("steady", "32"));
+    let mut command = leaktrace();
+    let pids = [leaker.pid(), other.pid()].map(|pid| pid.to_string());
+    command.args(["--format", "json", "--interval", "1s", "--fail-on-leak"]);
+    let session = Tracer::start(command.args(["--pid", &pids[0], "--pid", &pids[1]])).wait();
+    let of_leaker = session.reports.iter();
+    let of_leaker = of_leaker.filter(|report| report.0["pid"] == leaker.pid());
+    let found: Vec<_> = of_leaker
+        .filter_map(|report| {
+            let site = report
+                .sites("heap")
+                .find(|site| site.is_called_by("leaks"))?;
+            Some((
+                site.0["verdict"].clone(),
+                site.held(),
+                report.0["elapsed_s"].as_f64(),
+            ))
+        })
+        .collect();
+    let first = found.iter().position(|(verdict, ..)| verdict == "leaking");
+    let later = &found[first.expect("it is to be judged leaking")..];
+    assert!(
+        later.iter().all(|(verdict, ..)| verdict == "leaking"),
+        "{found:?}"
+    );
+    let last = later.last().expect("a report");
+    let same = later.iter().filter(|found| found == &last).count();
+    assert!(
+        same > 10,
+        "the last reading of what has ended is to stay: {found:?}"
+    );
+    assert_eq!(session.status.code(), Some(3), "{}", session.errors);
+}
+
 /// The code of a session whose reader goes away behind the first line, and what it says.
 fn code_without_reader(mut command: Command) -> (Option<i32>, String) {
     let errors = leaktrace_tests::scratch();

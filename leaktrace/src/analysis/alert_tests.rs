@@ -22,6 +22,7 @@ fn memory(level: impl Fn(u64) -> u64) -> MemoryTracker {
             anonymous_bytes: level(second),
             bounds: vec![Bound {
                 kind: BoundKind::Cgroup,
+                level: 0,
                 limit_bytes: 1000,
                 used_bytes: 0,
             }],

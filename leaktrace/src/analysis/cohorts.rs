@@ -4,7 +4,7 @@
 //! McKinley, "Cork: dynamic memory leak detection", 2007, with time for collections).
 //! Judges nothing: what they say is in `survival`.
 
-use leaktrace_common::birth::birth_slot_start_ns;
+use leaktrace_common::birth::{BIRTH_SLOTS, birth_slot_start_ns};
 
 use super::survival::{Settled, Survival, survival};
 
@@ -86,7 +86,7 @@ impl Cohorts {
             let Some(start_s) = start_s(slot, begun_s) else {
                 continue;
             };
-            let end_s = slot_start_s(slot + 1);
+            let end_s = slot_end_s(slot);
             let old_enough_s = YOUNGEST_S.max((end_s - start_s) / 2.0);
             if now_s - end_s < old_enough_s {
                 break;
@@ -109,7 +109,7 @@ impl Cohorts {
         if allocated_count > self.allocated_count {
             let from_the_end = self.cohorts.iter_mut().enumerate().rev();
             for (_, cohort) in from_the_end
-                .take_while(|(slot, _)| slot_start_s(slot + 1) > self.now_s)
+                .take_while(|(slot, _)| slot_end_s(*slot) > self.now_s)
                 .filter(|(slot, _)| slot_start_s(*slot) <= now_s)
             {
                 cohort.born = true;
@@ -135,7 +135,7 @@ impl Cohorts {
         let settled: Vec<Settled> = cohorts
             .filter_map(|(slot, cohort)| Some((slot, start_s(slot, self.begun_s)?, cohort)))
             .take_while(|(_, _, cohort)| cohort.seen)
-            .map(|(slot, start_s, cohort)| cohort.settled(start_s, slot_start_s(slot + 1)))
+            .map(|(slot, start_s, cohort)| cohort.settled(start_s, slot_end_s(slot)))
             .collect();
         survival(&settled, self.now_s)
     }
@@ -204,7 +204,15 @@ impl Cohort {
 /// nothing.
 fn start_s(slot: usize, begun_s: f64) -> Option<f64> {
     let start_s = slot_start_s(slot).max(begun_s);
-    (slot_start_s(slot + 1) - start_s >= YOUNGEST_S).then_some(start_s)
+    (slot_end_s(slot) - start_s >= YOUNGEST_S).then_some(start_s)
+}
+
+/// The last slot takes whatever is born after it, and never ends.
+fn slot_end_s(slot: usize) -> f64 {
+    match slot + 1 < BIRTH_SLOTS {
+        true => slot_start_s(slot + 1),
+        false => f64::INFINITY,
+    }
 }
 
 fn slot_start_s(slot: usize) -> f64 {

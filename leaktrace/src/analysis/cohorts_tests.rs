@@ -155,3 +155,23 @@ fn what_was_freed_at_the_start_says_nothing_of_what_stays_an_hour_later() {
     let finding = growth.reason.finding;
     assert_eq!(finding, Finding::NothingFreed, "{}", growth.words());
 }
+
+/// The last of the times that births are told apart by has no end: after a day and a half all that comes is
+/// born in it, and says nothing of what stays.
+#[test]
+fn what_comes_and_goes_is_no_leak_after_days_either() {
+    let mut tracker = Tracker::new();
+    let mut site = Site::whose_blocks_live(600);
+    for at_s in (0..4 * 24 * HOUR_S).step_by(60) {
+        site.allocate(at_s, 1000);
+        if at_s % 1200 < 600 {
+            site.allocate(at_s, 1000);
+        }
+        tracker.observe(&site.snapshot(at_s + 1));
+        if at_s % (6 * HOUR_S) == 0 && at_s > HOUR_S {
+            let growth = tracker.growth(0);
+            let words = growth.words();
+            assert_eq!(growth.verdict, Verdict::Steady, "at {at_s} s: {words}");
+        }
+    }
+}

@@ -42,6 +42,9 @@ pub struct TimeLeft {
     pub seconds: [f64; 2],
 }
 
+/// Which bound: of several cgroups each has readings of its own.
+type Place = (BoundKind, usize);
+
 /// The memory of one process over time.
 #[derive(Debug, Default)]
 pub struct MemoryTracker {
@@ -50,7 +53,7 @@ pub struct MemoryTracker {
     /// Live and traced at the latest reading.
     tracked_bytes: u64,
     resident: Series,
-    bounds: Vec<(BoundKind, Series)>,
+    bounds: Vec<(Place, Series)>,
 }
 
 impl MemoryTracker {
@@ -59,13 +62,14 @@ impl MemoryTracker {
         self.tracked_bytes = tracked_bytes;
         push(&mut self.resident, elapsed, memory.resident_bytes());
         for bound in &memory.bounds {
-            let known = self.bounds.iter_mut().find(|(kind, _)| *kind == bound.kind);
+            let place = (bound.kind, bound.level);
+            let known = self.bounds.iter_mut().find(|(known, _)| *known == place);
             match known {
                 Some((_, series)) => push(series, elapsed, bound.used_bytes),
                 None => {
                     let mut series = Series::default();
                     push(&mut series, elapsed, bound.used_bytes);
-                    self.bounds.push((bound.kind, series));
+                    self.bounds.push((place, series));
                 }
             }
         }
@@ -141,10 +145,12 @@ impl MemoryTracker {
         let each = bounds.iter().filter_map(|bound| {
             let series = match bound.kind {
                 BoundKind::Machine => &self.resident,
-                _ => &self.bounds.iter().find(|(kind, _)| *kind == bound.kind)?.1,
+                _ => {
+                    let place = (bound.kind, bound.level);
+                    &self.bounds.iter().find(|(known, _)| *known == place)?.1
+                }
             };
-            let left_bytes = bound.limit_bytes.saturating_sub(bound.used_bytes);
-            let seconds = seconds_until(series, left_bytes as f64)?;
+            let seconds = seconds_until(series, bound.left_bytes() as f64)?;
             Some(TimeLeft {
                 kind: bound.kind,
                 seconds,
@@ -202,11 +208,13 @@ mod tests {
             bounds: vec![
                 Bound {
                     kind: BoundKind::Cgroup,
+                    level: 0,
                     limit_bytes,
                     used_bytes: anonymous_bytes,
                 },
                 Bound {
                     kind: BoundKind::Machine,
+                    level: 0,
                     limit_bytes: 100 * limit_bytes,
                     used_bytes: anonymous_bytes,
                 },
@@ -271,6 +279,7 @@ mod tests {
                 anonymous_bytes: 100_000 + second * 100,
                 bounds: vec![Bound {
                     kind: BoundKind::Machine,
+                    level: 0,
                     limit_bytes: 1_000_000,
                     used_bytes: 200_000 + second * 10_000,
                 }],
@@ -303,5 +312,31 @@ mod tests {
         assert_eq!(growth.anonymous_bytes, 5900);
         assert_eq!(growth.file_bytes, 0);
         assert_eq!(growth.untracked_anonymous_bytes, 4900);
+    }
+
+    /// Of a group and the one above it, now the one and now the other has less left.
+    #[test]
+    fn several_groups_are_not_taken_for_one() {
+        let mut tracker = MemoryTracker::default();
+        for second in 0..40_u64 {
+            let bound = |level, limit_bytes, used_bytes| Bound {
+                kind: BoundKind::Cgroup,
+                level,
+                limit_bytes,
+                used_bytes,
+            };
+            let of_parent = if second % 2 == 0 { 2_000 } else { 2_590 };
+            let memory = MemoryUse {
+                anonymous_bytes: 500,
+                bounds: vec![bound(4, 1_000, 500), bound(3, 2_600, of_parent)],
+                ..MemoryUse::default()
+            };
+            let nearest = memory.nearest_bounds();
+            assert_eq!(nearest.len(), 1);
+            assert_eq!(nearest[0].level, if second % 2 == 0 { 4 } else { 3 });
+            tracker.observe(Duration::from_secs(second), memory, 0);
+            assert_eq!(tracker.tightest_limit_bytes(), Some(1_000));
+        }
+        assert_eq!(tracker.time_left(), None);
     }
 }

@@ -6,7 +6,7 @@ use super::{LOSSES_WITH_BYTES, Material};
 use crate::analysis::{MemoryGrowth, Owners};
 use crate::report::{GrownFile, KindsLine, LimitLine, OwnersLine, ProcessLine, TimeLeftLine};
 use crate::snapshot::Losses;
-use crate::target::Runtime;
+use crate::target::{MemoryUse, Runtime};
 
 /// Less growth than this is not worth another tool.
 const WORTH_BYTES: i64 = 1 << 20;
@@ -57,8 +57,10 @@ pub(super) fn line(material: &Material<'_>) -> ProcessLine {
 /// were left out or lost.
 fn is_all_counted(material: &Material<'_>, owners: &Owners) -> bool {
     let probes_gone = material.main_thread_ended && material.main_thread_holds_probes;
-    let left_out =
-        material.sizes_filtered || !material.mappings_traced || material.unseen.is_some();
+    let left_out = material.sizes_filtered
+        || !material.mappings_traced
+        || material.has_sharers
+        || material.unseen.is_some();
     !left_out && !probes_gone && is_little(&material.snapshot.losses, owners.growth_bytes)
 }
 
@@ -136,7 +138,7 @@ fn next_tool(owners: &Owners, runtime: Option<Runtime>, pid: u32) -> Option<Stri
 
 /// What bounds the process.
 pub(super) fn limits(material: &Material<'_>) -> Vec<LimitLine> {
-    let bounds = material.memory.latest().map(|memory| &memory.bounds);
+    let bounds = material.memory.latest().map(MemoryUse::nearest_bounds);
     let bounds = bounds.into_iter().flatten();
     bounds
         .map(|bound| LimitLine {

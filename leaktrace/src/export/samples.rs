@@ -155,7 +155,7 @@ pub(super) fn report() -> Report {
             allocated_count: 56_780,
             freed_bytes: 11_340_000,
             freed_count: 55_480,
-            unmatched_frees: 87,
+            unmatched_frees: Some(87),
         },
         mapped: Some(MappedLine {
             live_bytes: 4_194_304,

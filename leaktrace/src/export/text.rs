@@ -142,8 +142,8 @@ fn heap(report: &Report) -> String {
         units::count(totals.allocated_count),
         units::count(totals.freed_count),
     );
-    if totals.unmatched_frees > 0 {
-        let unmatched = units::counted(totals.unmatched_frees, "unmatched free");
+    if let Some(frees) = totals.unmatched_frees.filter(|frees| *frees > 0) {
+        let unmatched = units::counted(frees, "unmatched free");
         // Writing to a String cannot fail.
         let _ = write!(text, ", {unmatched}");
     }

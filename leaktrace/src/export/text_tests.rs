@@ -170,7 +170,7 @@ fn a_stack_where_nothing_grows_is_cut_behind_the_frame_to_look_at() {
 fn a_child_in_which_nothing_happens_is_a_line_with_what_was_lost() {
     let mut child = samples::empty();
     child.parent_pid = Some(77);
-    child.totals.unmatched_frees = 0;
+    child.totals.unmatched_frees = Some(0);
     let text = plain_text(&child);
     let line = "pid 4242 (api) after 10.0 s, final report: 0 B live in 0 blocks (1,204 allocated, 1,204 freed)\n";
     assert_eq!(text, line);

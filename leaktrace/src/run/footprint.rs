@@ -62,7 +62,7 @@ impl Looks {
         }
         let before = processor_time();
         let mut sample = None;
-        for target in targets.iter_mut().filter(|target| !target.reported) {
+        for target in targets.iter_mut().filter(|target| !target.is_settled()) {
             if let Err(error) = target.look(session, elapsed, &mut sample) {
                 log::warn!("cannot tell whose memory is whose: {error:#}");
             }
@@ -106,6 +106,10 @@ impl Traced {
         let Some(areas) = self.process.as_ref().and_then(Area::of) else {
             return Ok(());
         };
+        // They are those of the next program, if it has executed one by now.
+        if !session.is_present(self.index) {
+            return Ok(());
+        }
         let traced = session.traced_ranges(self.index);
         let readings: Vec<AreaReading> = areas
             .into_iter()

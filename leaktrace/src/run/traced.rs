@@ -94,6 +94,8 @@ pub(super) struct Traced {
     pub(super) sharers: Sharers,
     /// Its process among those whose ends are waited for.
     pub(super) life: Life,
+    /// It has ended, and its last reading is taken: what it held then, and how that was judged, stays.
+    pub(super) ended: bool,
     /// Its last report is written.
     pub(super) reported: bool,
 }
@@ -213,6 +215,7 @@ impl Traced {
             unsettled: false,
             sharers: Sharers::default(),
             life: Life::default(),
+            ended: false,
             reported: false,
         }
     }
@@ -233,7 +236,9 @@ impl Traced {
     pub(super) fn armed(&mut self) {
         self.rss_at_start_bytes = self.rss_bytes();
         self.tracker = Tracker::since(self.begun);
-        self.read_memory(self.begun);
+        if let Some(memory) = self.process.as_ref().and_then(MemoryUse::of) {
+            self.observe_memory(self.begun, memory);
+        }
         self.begin_footprint();
     }
 
@@ -252,6 +257,11 @@ impl Traced {
 
     fn rss_bytes(&self) -> Option<u64> {
         self.process.as_ref().and_then(Process::rss_bytes)
+    }
+
+    /// Whether its last reading is taken.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.ended || self.reported
     }
 
     pub(super) fn line(&self) -> TargetLine {
@@ -317,6 +327,10 @@ impl Traced {
         let Some(now) = self.mappings_now() else {
             return;
         };
+        // They are those of the next program, if it has executed one by now.
+        if !session.is_present(self.index) {
+            return;
+        }
         if events_lost {
             session.reconcile_mapped(self.index, &now);
         }
@@ -376,6 +390,7 @@ impl Traced {
         older: Option<Duration>,
     ) -> anyhow::Result<()> {
         let failed = || format!("failed to read what process {} holds", self.pid);
+        let before = self.latest.rss_bytes;
         let mut sites = session.sites(self.index).with_context(failed)?;
         sites.retain(|site| !is_allocators_own(site, &self.free_code));
         self.main_thread_holds_probes = session.main_thread_holds_probes();
@@ -387,7 +402,7 @@ impl Traced {
             sites,
             losses: session.losses(self.index),
             unwind_table_bytes: session.unwind_table_bytes(),
-            rss_bytes: self.rss_bytes(),
+            rss_bytes: None,
             mappings: Arc::clone(&self.mappings),
         };
         for (number, pair) in (0..).zip(&mut self.pairs) {
@@ -401,8 +416,15 @@ impl Traced {
             ),
             None => None,
         };
+        let memory = self.process.as_ref().and_then(MemoryUse::of);
+        let rss_bytes = self.rss_bytes();
+        // What a process holds that has executed another program by now is that one's.
+        let is_own = session.is_present(self.index);
+        self.latest.rss_bytes = if is_own { rss_bytes } else { before };
         self.tracker.observe(&self.latest);
-        self.read_memory(elapsed);
+        if let Some(memory) = memory.filter(|_| is_own) {
+            self.observe_memory(elapsed, memory);
+        }
         Ok(())
     }
 
@@ -427,12 +449,9 @@ impl Traced {
     }
 
     /// What the process held last stays known when it has ended.
-    fn read_memory(&mut self, elapsed: Duration) {
-        let memory = self.process.as_ref().and_then(MemoryUse::of);
-        if let Some(memory) = memory {
-            self.memory
-                .observe(elapsed, memory, self.latest.tracked_bytes());
-        }
+    fn observe_memory(&mut self, elapsed: Duration, memory: MemoryUse) {
+        self.memory
+            .observe(elapsed, memory, self.latest.tracked_bytes());
     }
 
     /// Functions whose probes have not fired.
@@ -518,6 +537,7 @@ impl Traced {
             begun: self.begun,
             older: args.older,
             older_by_slots: self.aged.as_ref().and_then(|aged| aged.by_slots),
+            has_sharers: self.sharers.notice().is_some(),
             heap_traced: self.heap_traced(),
             sizes_filtered: args.min_size > 0 || args.max_size.is_some(),
             main_thread_ended: self

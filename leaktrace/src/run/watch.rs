@@ -66,6 +66,7 @@ impl<'a> Watch<'a> {
         mut targets: Vec<Traced>,
         naming: ElfNaming,
         command: Option<Launched>,
+        armed: Instant,
     ) -> anyhow::Result<Self> {
         let mut exits = Exits::default();
         for target in &mut targets {
@@ -79,7 +80,7 @@ impl<'a> Watch<'a> {
             command,
             last_signal: None,
             seq: 0,
-            started: Instant::now(),
+            started: armed,
             last_reading: Duration::ZERO,
             looks: Looks::default(),
             last_to_end: None,
@@ -317,11 +318,13 @@ impl<'a> Watch<'a> {
         self.last_reading = self.started.elapsed();
         session.flush_log();
         session.take_events();
+        // What runs another program now is read as that.
+        self.follow_processes(session, output)?;
         let lost = session.mapping_events_lost();
         self.follow_mappings(session, output, lost)?;
         let older = age(self.args).filter(|_| purpose != Purpose::Reading);
         for target in &mut self.targets {
-            if target.reported {
+            if target.is_settled() {
                 continue;
             }
             target.read(session, self.started.elapsed(), older)?;

@@ -37,6 +37,8 @@ impl BoundKind {
 pub struct Bound {
     /// What runs full.
     pub kind: BoundKind,
+    /// Of several of a kind, which: the depth of a cgroup among groups.
+    pub level: usize,
     /// Where it is full.
     pub limit_bytes: u64,
     /// What is used, without what the kernel gives back before it refuses (inactive file pages).
@@ -60,6 +62,13 @@ pub struct MemoryUse {
     pub bounds: Vec<Bound>,
 }
 
+impl Bound {
+    /// What can still be used.
+    pub const fn left_bytes(&self) -> u64 {
+        self.limit_bytes.saturating_sub(self.used_bytes)
+    }
+}
+
 impl MemoryUse {
     /// Reads it; absent when the process has ended.
     pub fn of(process: &Process) -> Option<Self> {
@@ -76,10 +85,23 @@ impl MemoryUse {
                 .unwrap_or(0),
             bounds: Vec::new(),
         };
-        memory.bounds.extend(cgroup(pid));
+        memory.bounds.extend(cgroups(pid));
         memory.bounds.extend(address_space(pid, &status));
         memory.bounds.extend(machine());
         Some(memory)
+    }
+
+    /// Of each kind, the bound that has the least left.
+    pub fn nearest_bounds(&self) -> Vec<&Bound> {
+        let mut nearest: Vec<&Bound> = Vec::new();
+        for bound in &self.bounds {
+            match nearest.iter_mut().find(|known| known.kind == bound.kind) {
+                Some(known) if known.left_bytes() <= bound.left_bytes() => {}
+                Some(known) => *known = bound,
+                None => nearest.push(bound),
+            }
+        }
+        nearest
     }
 
     /// Resident bytes of all kinds.
@@ -88,15 +110,20 @@ impl MemoryUse {
     }
 }
 
-/// Of the cgroup and those above it, the one that has the least left.
-fn cgroup(pid: u32) -> Option<Bound> {
-    let groups = read(pid, "cgroup").ok()?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let (mount, folder, version) = cgroup_folder(&groups, &mounts)?;
+/// The limits of the cgroup and of those above it.
+fn cgroups(pid: u32) -> Vec<Bound> {
+    let found = || {
+        let groups = read(pid, "cgroup").ok()?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+        cgroup_folder(&groups, &mounts)
+    };
+    let Some((mount, folder, version)) = found() else {
+        return Vec::new();
+    };
     let folders = folder.ancestors().take_while(|f| f.starts_with(&mount));
     folders
-        .filter_map(|folder| cgroup_bound(folder, version))
-        .min_by_key(|bound| bound.limit_bytes.saturating_sub(bound.used_bytes))
+        .filter_map(|folder| cgroup_bound(folder, version, folder.components().count()))
+        .collect()
 }
 
 /// Version of the cgroup hierarchy that has the memory controller.
@@ -146,7 +173,7 @@ fn cgroup_folder(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf, Versio
     of_version(Version::One).or_else(|| of_version(Version::Two))
 }
 
-fn cgroup_bound(folder: &Path, version: Version) -> Option<Bound> {
+fn cgroup_bound(folder: &Path, version: Version, level: usize) -> Option<Bound> {
     let (limit, usage, inactive) = match version {
         Version::One => (
             "memory.limit_in_bytes",
@@ -167,6 +194,7 @@ fn cgroup_bound(folder: &Path, version: Version) -> Option<Bound> {
         .unwrap_or(0);
     Some(Bound {
         kind: BoundKind::Cgroup,
+        level,
         limit_bytes,
         used_bytes: number(usage)?.saturating_sub(inactive_bytes),
     })
@@ -176,6 +204,7 @@ fn address_space(pid: u32, status: &str) -> Option<Bound> {
     let limits = read(pid, "limits").ok()?;
     Some(Bound {
         kind: BoundKind::AddressSpace,
+        level: 0,
         limit_bytes: address_space_limit(&limits)?,
         used_bytes: kilobytes(status, "VmSize:")?,
     })
@@ -193,6 +222,7 @@ fn machine() -> Option<Bound> {
     let available = kilobytes(&memory, "MemAvailable:")?;
     Some(Bound {
         kind: BoundKind::Machine,
+        level: 0,
         limit_bytes: total,
         used_bytes: total.saturating_sub(available),
     })

@@ -76,8 +76,8 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Of a child, this is the time of its final report; those that were asked for have theirs at the
-    /// end of the session.
+    /// Of a child, this is the time of its final report; those that were asked for have their last reading
+    /// now, and the report of it at the end of the session.
     fn end(
         &mut self,
         ended: &[Life],
@@ -94,11 +94,14 @@ impl Watch<'_> {
         }
         let elapsed = self.started.elapsed();
         for target in &mut self.targets {
-            let is_child = target.parent.is_some() && !target.reported;
-            if !is_child || !ended.contains(&target.life) {
+            if target.is_settled() || !ended.contains(&target.life) {
                 continue;
             }
             target.read(session, elapsed, age(self.args))?;
+            target.ended = true;
+            if target.parent.is_none() {
+                continue;
+            }
             target.reported = true;
             session.process_ended(target.index)?;
             self.seq += 1;
