@@ -14,8 +14,8 @@ use crate::snapshot::{Aged, SiteReading};
 /// all else of a report.
 const MOST_WALKED: u64 = 1 << 20;
 
-/// Bytes and blocks.
-type Live = (u64, u64);
+/// Bytes, and blocks or mappings.
+pub(super) type Live = (u64, u64);
 
 impl Session {
     /// What of these sites of a process has been live for longer than `age`. While few blocks are live, each
@@ -34,9 +34,9 @@ impl Session {
             true => Vec::new(),
             false => self.live_since(process, latest_ns)?,
         };
-        let walked = self.by_first_site(&walked);
+        let walked = self.by_first_site((0..).zip(walked));
         let mapped = self.mapped.get(usize::from(process));
-        let mappings = mapped.map(|ledger| ledger.left_by_site(latest_ns));
+        let mappings = mapped.map(|ledger| self.by_first_site(ledger.left_by_site(latest_ns)));
         let armed_at_ns = self.control.read(0).armed_at_ns;
         let slot = birth_slot(latest_ns.saturating_sub(armed_at_ns));
         let old = |site: &SiteReading| -> Live {
@@ -96,20 +96,15 @@ impl Session {
         Ok(sums)
     }
 
-    /// Sites with the same stack are one, under the index of the first.
-    fn by_first_site(&self, sums: &[Live]) -> HashMap<u32, Live> {
-        let mut by_first: HashMap<u32, Live> = HashMap::new();
-        for (known, sum) in self.stacks.iter().zip(sums).filter(|(_, sum)| sum.1 > 0) {
-            let first = known
-                .as_ref()
-                .and_then(|(_, stack)| self.first_sites.get(&stack.id));
-            if let Some(first) = first {
-                let whole = by_first.entry(*first).or_default();
-                whole.0 += sum.0;
-                whole.1 += sum.1;
-            }
-        }
-        by_first
+    /// What sites have that have the same stack, under the index of the first of them.
+    pub(super) fn by_first_site(
+        &self,
+        sums: impl IntoIterator<Item = (u32, Live)>,
+    ) -> HashMap<u32, Live> {
+        merged(sums, |site| {
+            let (_, stack) = self.stacks.get(site as usize)?.as_ref()?;
+            self.first_sites.get(&stack.id).copied()
+        })
     }
 
     /// Birth slots up to the present one.
@@ -135,6 +130,22 @@ impl Session {
     }
 }
 
+/// Adds up what is under one index; what `first_of` knows no index of is left out.
+fn merged(
+    sums: impl IntoIterator<Item = (u32, Live)>,
+    first_of: impl Fn(u32) -> Option<u32>,
+) -> HashMap<u32, Live> {
+    let mut by_first: HashMap<u32, Live> = HashMap::new();
+    for (site, sum) in sums.into_iter().filter(|(_, sum)| *sum != (0, 0)) {
+        if let Some(first) = first_of(site) {
+            let whole = by_first.entry(first).or_default();
+            whole.0 += sum.0;
+            whole.1 += sum.1;
+        }
+    }
+    by_first
+}
+
 /// Whether the births of all blocks are counted, and no pair of functions is followed, of which objects
 /// are counted, not bytes.
 fn are_counted_by_birth(sites: &[SiteReading]) -> bool {
@@ -158,4 +169,24 @@ pub(super) fn sum_of_births(
         *sum += bytes;
     }
     Some(long)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_of_one_stack_are_counted_in_full_under_the_first_of_them() {
+        const MAPPING: u64 = 16 << 20;
+        let sums = (3..23).map(|site| (site, (MAPPING, 1)));
+        let others = [(1, (5, 1)), (2, (0, 0)), (40, (7, 1))];
+        let first_of = |site| match site {
+            3..23 => Some(3),
+            40 => None,
+            own => Some(own),
+        };
+        let whole = merged(sums.chain(others), first_of);
+        let expected = [(3, (20 * MAPPING, 20)), (1, (5, 1))];
+        assert_eq!(whole, expected.into_iter().collect::<HashMap<_, _>>());
+    }
 }

@@ -52,11 +52,12 @@ impl Session {
         let Some(ledger) = self.mapped.get(usize::from(process)) else {
             return 0;
         };
-        let reserved = ledger.reserved_by_site(latest_ns);
+        let reserved = ledger.reserved_by_site(latest_ns).into_iter();
+        let reserved = self.by_first_site(reserved.map(|(site, bytes)| (site, (bytes, 0))));
         sites
             .iter()
             .filter(|site| site.stack.source == Source::Mmap)
-            .filter_map(|site| Some(site.totals.live_bytes.min(*reserved.get(&site.index)?)))
+            .filter_map(|site| Some(site.totals.live_bytes.min(reserved.get(&site.index)?.0)))
             .sum()
     }
 
