@@ -15,7 +15,9 @@ use leaktrace_common::birth::birth_slot_start_ns;
 use leaktrace_common::loss::Loss;
 use leaktrace_common::stack::{Source, StackEnd};
 
-use crate::analysis::{Alerted, ChurnOrder, MemoryTracker, Order, Owners, Temporaries, Tracker};
+use crate::analysis::{
+    Alerted, ChurnOrder, Growth, MemoryTracker, Order, Owners, Temporaries, Tracker,
+};
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::symbolize::{Frame, Naming, suspect};
@@ -111,18 +113,19 @@ pub fn report(
         GroupBy::Stack => top,
         _ => 0,
     };
-    let mut readings = material.tracker.top(snapshot, order, candidates);
-    if material.group_by != GroupBy::Stack {
-        readings.extend(material.tracker.emptied(snapshot));
-    }
-    let named = readings
-        .into_iter()
-        .map(|reading| (reading.index, site(material, reading, naming)));
+    let top_sites = material.tracker.top(snapshot, order, candidates);
     let sites: Vec<Site> = match material.group_by {
-        GroupBy::Stack => named.map(|(_, site)| site).collect(),
-        by => grouping::group(named, by, order, top, |members| {
-            material.tracker.growth_together(members)
-        }),
+        GroupBy::Stack => top_sites
+            .into_iter()
+            .map(|reading| site(material, reading, naming))
+            .collect(),
+        by => {
+            let members = grouping::with_empty(top_sites, snapshot);
+            let named = members.map(|reading| (reading.index, member(material, reading, naming)));
+            grouping::group(named, by, order, top, |members| {
+                material.tracker.growth_together(members)
+            })
+        }
     };
     let live = snapshot
         .sites
@@ -179,6 +182,25 @@ pub fn report(
 
 fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming) -> Site {
     let growth = material.tracker.growth(reading.index);
+    site_that_grows(growth, material, reading, naming)
+}
+
+/// A site that is merged with others. There can be very many that are empty, and to judge each takes long:
+/// none of these is shown.
+fn member(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming) -> Site {
+    let growth = match reading.totals.live_count {
+        0 => Growth::UNKNOWN,
+        _ => material.tracker.growth(reading.index),
+    };
+    site_that_grows(growth, material, reading, naming)
+}
+
+fn site_that_grows(
+    growth: Growth,
+    material: &Material<'_>,
+    reading: &SiteReading,
+    naming: &mut dyn Naming,
+) -> Site {
     let stack = &reading.stack;
     let frames: Vec<Frame> = naming
         .name(&material.snapshot.mappings, &stack.frames)
@@ -208,6 +230,7 @@ fn site(material: &Material<'_>, reading: &SiteReading, naming: &mut dyn Naming)
         truncated: truncation(stack.end, stack.frames.is_empty()),
         suspect_frame: suspect(&frames),
         stacks: 1,
+        empty_stacks: u64::from(reading.totals.live_count == 0),
         frames,
     }
 }

@@ -379,8 +379,11 @@ pub struct Site {
     /// Index of the first frame outside of allocators and standard libraries: the one to look at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspect_frame: Option<usize>,
-    /// Stacks that are merged here; 1 unless grouped.
+    /// Stacks that are merged here, those included that hold nothing now; 1 unless grouped.
     pub stacks: u64,
+    /// Of these, the ones that hold nothing now, which `site_count` leaves out.
+    #[serde(skip)]
+    pub empty_stacks: u64,
     /// The caller of the allocation function first.
     pub frames: Vec<Frame>,
 }

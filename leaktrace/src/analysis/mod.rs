@@ -124,20 +124,6 @@ impl Tracker {
             .map_or(Growth::UNKNOWN, History::growth)
     }
 
-    /// Sites that are empty now, and have held a material part of what is live: what they gave back is
-    /// part of how a group grows.
-    pub fn emptied<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a SiteReading> {
-        let sites = &snapshot.sites;
-        let live_bytes: u64 = sites.iter().map(|site| site.totals.live_bytes).sum();
-        let has_held = move |index: &u32| {
-            let history = self.sites.get(index);
-            let most = history.and_then(|history| history.series.highest());
-            most.is_some_and(|most| most > 0 && most >= live_bytes / 100)
-        };
-        let empty = sites.iter().filter(|site| site.totals.live_count == 0);
-        empty.filter(move |site| has_held(&site.index))
-    }
-
     /// How several sites grow as one: what one takes, another may give back.
     pub fn growth_together(&self, site_indexes: &[u32]) -> Growth {
         let sites = site_indexes.iter();

@@ -99,11 +99,6 @@ impl Series {
         &self.points
     }
 
-    /// The most that was held at any point, bytes.
-    pub(super) fn highest(&self) -> Option<u64> {
-        self.points.iter().map(|point| point.live_bytes).max()
-    }
-
     /// Readings taken, those included that have left no point of their own.
     pub(super) fn readings(&self) -> u32 {
         self.readings

@@ -45,9 +45,10 @@ fn has_unknown(members: &[&History]) -> bool {
         last.map_or(0.0, |point| point.live_bytes as f64)
     };
     let of_all: f64 = members.iter().map(live_bytes).sum();
+    // To judge a member takes long, and most can be empty.
     let unknown = members
         .iter()
-        .filter(|member| member.growth().verdict == Verdict::Unknown);
+        .filter(|member| live_bytes(member) > 0.0 && member.growth().verdict == Verdict::Unknown);
     let unknown_bytes: f64 = unknown.map(live_bytes).sum();
     unknown_bytes > MATERIAL_SHARE * of_all
 }

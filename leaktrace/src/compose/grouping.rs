@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use crate::analysis::{Growth, Order, rank};
 use crate::report::{Frame, Site, Verdict};
+use crate::snapshot::{SiteReading, Snapshot};
 
 /// What makes two sites one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,17 @@ pub enum GroupBy {
 struct Group {
     shown: Site,
     members: Vec<u32>,
+}
+
+/// The sites that hold something, in their order, and all that are empty: what these have taken and given
+/// back belongs to their group at any moment of the reading.
+pub(super) fn with_empty<'a>(
+    live: Vec<&'a SiteReading>,
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = &'a SiteReading> {
+    let all = snapshot.sites.iter();
+    let empty = all.filter(|site| site.totals.live_count == 0);
+    live.into_iter().chain(empty)
 }
 
 /// Merges the sites that are one, and lists `count` of them (0: all) that hold something, the top one
@@ -82,6 +94,7 @@ impl Group {
         kept.allocated_bytes += other.allocated_bytes;
         kept.allocated_count += other.allocated_count;
         kept.stacks += other.stacks;
+        kept.empty_stacks += other.empty_stacks;
         kept.live_bytes_since_s = None;
         *group = kept;
     }
@@ -195,131 +208,5 @@ const fn strength(verdict: Verdict) -> u8 {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn site(id: &str, suspect: &str, line: u32, verdict: Verdict, bytes: u64) -> Site {
-        let frame = |function: &str, line| Frame {
-            function: Some(function.to_owned()),
-            module: Some("/usr/bin/api".to_owned()),
-            file: Some("api.c".to_owned()),
-            line: Some(line),
-            ..Frame::default()
-        };
-        Site {
-            id: id.to_owned(),
-            source: "heap",
-            live_bytes: bytes,
-            live_count: Some(1),
-            growth_bytes_per_s: Some(bytes as f64),
-            growth_interval_bytes_per_s: Some([0.0, bytes as f64]),
-            verdict,
-            frames: vec![frame("xmalloc", 1), frame(suspect, line)],
-            suspect_frame: Some(1),
-            stacks: 1,
-            ..Site::default()
-        }
-    }
-
-    fn sites() -> Vec<(u32, Site)> {
-        let sites = [
-            site("a", "parse", 10, Verdict::Steady, 100),
-            site("b", "parse", 11, Verdict::Leaking, 10),
-            site("c", "serve", 50, Verdict::Growing, 105),
-        ];
-        (0..).zip(sites).collect()
-    }
-
-    /// What is said of a sum.
-    fn whole(verdict: Verdict, [low, high]: [f64; 2]) -> impl Fn(&[u32]) -> Growth {
-        move |members| {
-            assert!(members.len() > 1);
-            Growth {
-                bytes_per_s: Some(f64::midpoint(low, high)),
-                interval_bytes_per_s: Some([low, high]),
-                verdict,
-                ..Growth::UNKNOWN
-            }
-        }
-    }
-
-    fn of_function(growth_of: impl Fn(&[u32]) -> Growth) -> Vec<Site> {
-        group(sites(), GroupBy::Function, Order::Growth, 0, growth_of)
-    }
-
-    #[test]
-    fn sites_of_one_function_are_one_with_their_sums_and_the_verdict_on_these() {
-        let groups = of_function(whole(Verdict::Leaking, [100.0, 120.0]));
-        assert_eq!(groups.len(), 2);
-        assert_eq!(groups[0].live_bytes, 110);
-        assert_eq!(groups[0].stacks, 2);
-        assert_eq!(groups[0].verdict, Verdict::Leaking);
-        assert_eq!(groups[0].growth_bytes_per_s, Some(110.0));
-        assert_eq!(groups[0].growth_interval_bytes_per_s, Some([100.0, 120.0]));
-        assert_eq!(groups[1].stacks, 1);
-        assert_eq!(groups[1].verdict, Verdict::Growing);
-    }
-
-    #[test]
-    fn what_is_empty_is_judged_with_its_group_and_makes_none() {
-        let mut sites = sites();
-        for (index, function) in [(3, "parse"), (4, "gone")] {
-            let emptied = Site {
-                live_bytes: 0,
-                live_count: Some(0),
-                ..site("e", function, 12, Verdict::Leaking, 0)
-            };
-            sites.push((index, emptied));
-        }
-        let growth_of = |members: &[u32]| {
-            assert_eq!(members, [0, 1, 3]);
-            Growth::UNKNOWN
-        };
-        let groups = group(sites, GroupBy::Function, Order::Bytes, 0, growth_of);
-        assert_eq!(groups.len(), 2);
-        assert_eq!(groups[0].stacks, 3);
-        assert_eq!(groups[0].frames[1].line, Some(11), "the leak is shown");
-    }
-
-    #[test]
-    fn a_leak_in_a_group_that_goes_up_and_down_is_still_one() {
-        let groups = of_function(whole(Verdict::Steady, [-500.0, 520.0]));
-        let parse = groups.iter().find(|group| group.stacks == 2).unwrap();
-        assert_eq!(parse.verdict, Verdict::Leaking);
-        assert!(parse.reason.contains("is leaking"), "{}", parse.reason);
-    }
-
-    #[test]
-    fn a_group_does_not_leak_when_others_give_back_what_one_takes() {
-        for (verdict, interval) in [
-            (Verdict::Shrinking, [-950.0, -850.0]),
-            (Verdict::Steady, [-2.0, -1.0]),
-        ] {
-            let groups = of_function(whole(verdict, interval));
-            let parse = groups.iter().find(|group| group.stacks == 2).unwrap();
-            assert_eq!(parse.verdict, verdict);
-            assert!(parse.reason.contains("is leaking"), "{}", parse.reason);
-        }
-    }
-
-    #[test]
-    fn lines_and_stacks_are_finer_and_modules_coarser() {
-        for (by, count) in [
-            (GroupBy::Stack, 3),
-            (GroupBy::Line, 3),
-            (GroupBy::Module, 1),
-        ] {
-            let growth_of = whole(Verdict::Steady, [0.0, 0.0]);
-            let groups = group(sites(), by, Order::Bytes, 0, growth_of);
-            assert_eq!(groups.len(), count, "{by:?}");
-        }
-    }
-
-    #[test]
-    fn the_order_and_the_number_asked_for_hold_for_groups() {
-        let growth_of = whole(Verdict::Steady, [0.0, 0.0]);
-        let groups = group(sites(), GroupBy::Function, Order::Count, 1, growth_of);
-        assert_eq!(groups.len(), 1);
-        assert_eq!(groups[0].live_count, Some(2));
-    }
-}
+#[path = "grouping_tests.rs"]
+mod tests;

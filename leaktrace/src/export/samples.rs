@@ -40,6 +40,7 @@ fn site(id: &str, source: &'static str, live_bytes: u64, frames: Vec<Frame>) -> 
         truncated: None,
         suspect_frame: Some(0),
         stacks: 1,
+        empty_stacks: 0,
         frames,
     }
 }

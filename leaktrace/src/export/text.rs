@@ -291,8 +291,9 @@ fn painted(verdict: Verdict, style: Style) -> String {
 
 /// Says how many sites are left out, and what they hold.
 fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
-    // What is listed may be several sites in one.
-    let listed_count: u64 = listed.iter().map(|site| site.stacks).sum();
+    // What is listed may be several sites in one, of which some are empty.
+    let live_stacks = |site: &Site| site.stacks.saturating_sub(site.empty_stacks);
+    let listed_count: u64 = listed.iter().map(|site| live_stacks(site)).sum();
     let left_out = report.site_count.saturating_sub(listed_count);
     if left_out == 0 {
         return;
@@ -302,7 +303,7 @@ fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
     let rest_bytes = (report.totals.live_bytes + mapped_bytes).saturating_sub(listed_bytes);
     let sites = units::counted(left_out, "more site");
     let rest = units::bytes(rest_bytes);
-    let reported_count: u64 = report.sites.iter().map(|site| site.stacks).sum();
+    let reported_count: u64 = report.sites.iter().map(live_stacks).sum();
     let at_rest = reported_count - listed_count;
     let what = match at_rest {
         0 => format!("{sites} with {rest} live"),

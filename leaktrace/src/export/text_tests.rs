@@ -141,6 +141,17 @@ fn small_sites_that_do_not_grow_are_one_line_unless_they_were_asked_for() {
 }
 
 #[test]
+fn merged_stacks_that_are_empty_hide_none_that_is_left_out() {
+    let mut sample = many_sites();
+    sample.sites[0].stacks = 40;
+    sample.sites[0].empty_stacks = 38;
+    sample.site_count = 12;
+    let text = plain_text(&sample);
+    let line = "… 8 more sites that do not grow";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
 fn where_all_sites_are_small_and_at_rest_the_first_are_listed() {
     let mut sample = many_sites();
     sample.sites.drain(..3);
