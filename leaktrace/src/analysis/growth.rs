@@ -20,6 +20,10 @@ const MIN_READINGS_FOR_VERDICT: u32 = 6;
 /// was, fewer than one in five is such an end, with 95% confidence (the rule of three: J. A. Hanley, A.
 /// Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983).
 const MIN_READINGS_FOR_LEAK: u32 = 15;
+/// Observation below which nothing is called a leak, however often it was read: readings that come faster
+/// are not more of them in which something could have ended. It is what so many take at two a second, less
+/// the half second by which one of them may be late.
+const MIN_SPAN_FOR_LEAK_S: f64 = 6.5;
 /// Observation below which there is no verdict: shorter ones see start-up work only.
 const MIN_SPAN_S: f64 = 2.0;
 /// One-sided 1% point of the standard normal distribution: a trend over the whole series.
@@ -124,7 +128,7 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         (Verdict::Unknown, Finding::TooLittle)
     } else {
         match verdict(direction, survival) {
-            (Verdict::Leaking, _) if series.readings() < MIN_READINGS_FOR_LEAK => {
+            (Verdict::Leaking, _) if is_early(series.readings(), span_s) => {
                 (Verdict::Unknown, Finding::TooEarly)
             }
             (Verdict::Leaking, _) if may_be_records(points) => {
@@ -144,7 +148,7 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         slope.low > 0.0 || slope.high < 0.0 || is_much
     });
     let (verdict, finding) = match verdict {
-        Verdict::Steady if moves && series.readings() < MIN_READINGS_FOR_LEAK => {
+        Verdict::Steady if moves && is_early(series.readings(), span_s) => {
             (Verdict::Unknown, Finding::TooEarly)
         }
         _ => (verdict, finding),
@@ -167,6 +171,11 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         verdict,
         reason: reason(finding),
     }
+}
+
+/// Whether a leak and what will end look the same yet.
+fn is_early(readings: u32, span_s: f64) -> bool {
+    readings < MIN_READINGS_FOR_LEAK || span_s < MIN_SPAN_FOR_LEAK_S
 }
 
 /// Levels say which way it goes, cohorts whether that stays.
@@ -264,9 +273,9 @@ fn rise_after_calm(whole: &Window, points: &[Point]) -> Option<(Finding, Window)
             return None;
         };
         // As few readings say as little here as at the start.
-        let is_early = late.len() < MIN_READINGS_FOR_LEAK as usize;
+        let readings = u32::try_from(late.len()).unwrap_or(u32::MAX);
         Some(match finding {
-            Finding::NothingFreed if is_early => (Finding::Late, window),
+            Finding::NothingFreed if is_early(readings, window.span_s()) => (Finding::Late, window),
             finding => (finding, window),
         })
     })
