@@ -20,7 +20,7 @@ use crate::analysis::{
 };
 use crate::report::{MappedLine, Report, Site, TotalsLine};
 use crate::snapshot::{SiteReading, Snapshot};
-use crate::symbolize::{Frame, Naming, suspect};
+use crate::symbolize::{Frame, Naming, PastCode, suspect};
 use crate::units;
 
 pub use grouping::GroupBy;
@@ -45,6 +45,8 @@ pub struct Material<'a> {
     pub time: SystemTime,
     /// The reading.
     pub snapshot: &'a Snapshot,
+    /// Code that was replaced by other code.
+    pub past_code: &'a PastCode,
     /// The readings before it.
     pub tracker: &'a Tracker,
     /// Conditions that hold, and those that have begun or ceased to.
@@ -202,8 +204,9 @@ fn site_that_grows(
     naming: &mut dyn Naming,
 ) -> Site {
     let stack = &reading.stack;
-    let frames: Vec<Frame> = naming
-        .name(&material.snapshot.mappings, &stack.frames)
+    let frames: Vec<Frame> = material
+        .past_code
+        .name(naming, &material.snapshot.mappings, reading)
         .into_iter()
         .flatten()
         .collect();

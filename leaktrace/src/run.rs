@@ -13,6 +13,7 @@ mod objects;
 mod output;
 mod own_mappings;
 mod probing;
+mod replaced_code;
 mod shared_memory;
 mod signals;
 mod traced;

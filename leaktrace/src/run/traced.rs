@@ -13,6 +13,7 @@ use super::allocator_code::is_allocators_own;
 use super::exits::Life;
 use super::haste::Haste;
 use super::own_mappings::OwnMappings;
+use super::replaced_code::CodeSeen;
 use super::shared_memory::Sharers;
 use crate::allocators::{self, Pair};
 use crate::analysis::{
@@ -56,6 +57,8 @@ pub(super) struct Traced {
     pub(super) specs: Vec<Pair>,
     pub(super) plan: ProbePlan,
     pub(super) mappings: Arc<Mappings>,
+    /// What has become of code that it had.
+    pub(super) code_seen: CodeSeen,
     pub(super) tracker: Tracker,
     pub(super) memory: MemoryTracker,
     pub(super) footprint: Footprint,
@@ -185,6 +188,7 @@ impl Traced {
             specs: pairs.to_vec(),
             plan: ProbePlan::default(),
             mappings: Arc::clone(&mappings),
+            code_seen: CodeSeen::default(),
             tracker: Tracker::new(),
             memory: MemoryTracker::default(),
             footprint: Footprint::default(),
@@ -363,10 +367,12 @@ impl Traced {
     /// Gives the mappings to the stack walk: of code that is known, of another process or program,
     /// the tables are there.
     pub(super) fn remember_mappings(&mut self, now: &Mappings, session: &mut Session) {
-        let mut known = (*self.mappings).clone();
+        let before = Arc::clone(&self.mappings);
+        let mut known = (*before).clone();
         known.remember(now);
         self.mappings = Arc::new(known);
         self.describe_code(now, session);
+        self.see_code(&before, now, session);
     }
 
     fn describe_code(&self, now: &Mappings, session: &mut Session) {
@@ -405,6 +411,7 @@ impl Traced {
             rss_bytes: None,
             mappings: Arc::clone(&self.mappings),
         };
+        self.code_seen.read(session.keeps_its_code(self.index));
         for (number, pair) in (0..).zip(&mut self.pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
@@ -525,6 +532,7 @@ impl Traced {
             parent_pid: self.parent,
             time: self.read_at,
             snapshot: aged.as_ref().unwrap_or(&self.latest),
+            past_code: self.code_seen.past(),
             tracker: &self.tracker,
             alerts: &alerts,
             churn: args.churn.map(|by| (churn_order(by), &self.temporaries)),
@@ -554,6 +562,8 @@ impl Traced {
         let mut report = compose::report(&material, order, top, &mut naming);
         report.notices.extend(self.jit.notices(&self.mappings));
         report.notices.extend(self.sharers.notice());
+        let past = self.code_seen.past();
+        report.notices.extend(past.notice(&self.latest.sites));
         report
     }
 }

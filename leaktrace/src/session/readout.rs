@@ -35,6 +35,13 @@ impl Session {
         self.code_changed.remove(&process) || missed
     }
 
+    /// Whether no code has gone from a process since its mappings were read that the session was given
+    /// last: the dynamic linker says so before it removes any.
+    pub fn keeps_its_code(&self, process: u16) -> bool {
+        let state = self.processes.read(usize::from(process));
+        state.removals == state.removals_known
+    }
+
     /// Frees of blocks of this process that the session did not see allocated.
     pub fn unmatched_frees(&self, process: u16) -> u64 {
         self.processes.read(usize::from(process)).unmatched_frees

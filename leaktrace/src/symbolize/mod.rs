@@ -7,6 +7,7 @@ mod elf;
 mod frame;
 mod held;
 mod jit;
+mod past_code;
 mod perf_map;
 mod suspect;
 mod truncation;
@@ -15,6 +16,7 @@ mod wrappers;
 pub use elf::ElfNaming;
 pub use frame::{Frame, base_name};
 pub use jit::{JitNames, WithJit};
+pub use past_code::PastCode;
 pub use suspect::suspect;
 
 use crate::target::Mappings;

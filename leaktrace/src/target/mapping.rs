@@ -1,5 +1,7 @@
 //! Turns /proc/PID/maps into sorted [`Mapping`]s. Pure; reads no file.
 
+mod remembered;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -103,22 +105,6 @@ impl Mappings {
             || pairs.into_iter().any(|(before, mapping)| {
                 is_anonymous(mapping) && !(before.file.is_some() && before.end == mapping.start)
             })
-    }
-
-    /// Takes over a newer reading, but keeps executable mappings that are gone from it and that
-    /// nothing newer covers: stacks taken while they were there still have to be named.
-    pub fn remember(&mut self, newer: &Self) {
-        let gone = self
-            .executable()
-            .filter(|old| !newer.overlaps(old.start, old.end));
-        let mut list: Vec<Mapping> = gone.chain(newer.iter()).cloned().collect();
-        list.sort_by_key(|mapping| mapping.start);
-        self.list = list;
-    }
-
-    fn overlaps(&self, start: u64, end: u64) -> bool {
-        let before_end = self.list.partition_point(|mapping| mapping.start < end);
-        before_end > 0 && self.list[before_end - 1].end > start
     }
 }
 
@@ -262,23 +248,5 @@ not a line
             let both = [given, own].concat();
             assert!(Mappings::parse(&both).has_own_memory());
         }
-    }
-
-    #[test]
-    fn code_that_is_gone_is_remembered_until_something_takes_its_place() {
-        let mut mappings = Mappings::parse(TEXT);
-        mappings.remember(&Mappings::parse(
-            b"7f0000003000-7f0000004000 r-xp 00000000 fe:00 5 /other\n",
-        ));
-        assert_eq!(
-            mappings.containing(0x7f00_0000_3000).unwrap().path,
-            PathBuf::from("/other")
-        );
-        assert!(mappings.containing(0x7f00_0000_2000).is_none());
-        assert!(mappings.containing(0x55d0_c0a0_0000).is_some());
-        assert!(
-            mappings.containing(0x7fff_0000_0000).is_none(),
-            "data is not remembered"
-        );
     }
 }

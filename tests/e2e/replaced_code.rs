@@ -1,0 +1,71 @@
+//! Libraries that take each other's place: what was counted in the code of one never gets the names of
+//! the other.
+
+use leaktrace_tests::{Held, Program, Report, Target, Tracer};
+
+const ONE: [&str; 4] = ["-shared", "-fPIC", "-DSUFFIX=alpha", "-DBYTES=111"];
+const OTHER: [&str; 4] = ["-shared", "-fPIC", "-DSUFFIX=beta_", "-DBYTES=222"];
+
+const fn held(bytes: u64, count: u64) -> Held {
+    Held { bytes, count }
+}
+
+/// What is held by frames that are said to be in code of two libraries.
+fn held_by_either(report: &Report) -> Held {
+    let either = report.sites("heap").filter(|site| {
+        let frames = site.frames();
+        let first = frames.first();
+        first.is_some_and(|frame| {
+            frame.function().is_none() && frame.module() == Some("[replaced code]")
+        })
+    });
+    either.fold(Held::default(), |sum, site| Held {
+        bytes: sum.bytes + site.held().bytes,
+        count: sum.count + site.held().count,
+    })
+}
+
+#[test]
+fn blocks_of_a_library_never_get_the_names_of_the_one_that_takes_its_place() {
+    let libraries = [&ONE, &OTHER].map(|flags| Program::c("swapped_plugin.c").with(flags).path());
+    let paths = libraries.each_ref().map(|path| path.to_string_lossy());
+    let mut target = Target::start(&Program::c("swapped_plugins.c"), &[&paths[0], &paths[1]]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "500ms", "--top", "0"]);
+    target.work();
+    let mut report_with = |held_bytes: u64| {
+        let mut reports = (0..100).map(|_| tracer.next_report());
+        let found = reports.find(|report| report.total("live_bytes") >= held_bytes);
+        found.unwrap_or_else(|| panic!("no report of all that was leaked"))
+    };
+    let before = report_with(111_000 + 560);
+    // The library is unloaded by now: this one is of after that.
+    report_with(0);
+    assert_eq!(
+        before.held_by("heap", "leak_often_alpha"),
+        held(111_000, 1000)
+    );
+    assert_eq!(before.held_by("heap", "leak_once_alpha"), held(560, 5));
+
+    let truth = target.answer("the other one");
+    assert_eq!(truth.number("same_place"), 1, "the test shows nothing");
+    report_with(111_000 + 560 + 2_220 + 7 * 224);
+    let session = tracer.stop();
+    let report = session.final_report();
+    // 1000 blocks of the one and 10 of the other, in one site.
+    assert_eq!(held_by_either(report), held(111_000 + 2_220, 1010));
+    for name in [
+        "leak_often_alpha",
+        "leak_often_beta_",
+        "leak_once_beta_",
+        "leak_late_alpha",
+    ] {
+        assert_eq!(report.held_by("heap", name), Held::default(), "{name}");
+    }
+    assert_eq!(report.held_by("heap", "leak_once_alpha"), held(560, 5));
+    assert_eq!(report.held_by("heap", "leak_late_beta_"), held(7 * 224, 7));
+    let notices = report.0["notices"].to_string();
+    assert!(
+        notices.contains("1 site is of the one, of the other or of both"),
+        "{notices}"
+    );
+}
