@@ -47,6 +47,23 @@ fn mappings_that_shrink_move_over_others_fail_to_and_go_by_the_dozen_are_exact()
 }
 
 #[test]
+fn what_is_used_of_addresses_set_aside_is_not_only_reserved() {
+    let traced = trace(&Program::c("commits.c"), &[]);
+    let report = &traced.report;
+    assert_eq!(report.mapped_bytes(), traced.truth.number("mapped_bytes"));
+    let reserved = &report.0["mapped"]["reserved_bytes"];
+    assert_eq!(*reserved, traced.truth.number("reserved_bytes"));
+    // All that the program uses is in its mappings.
+    let untracked = report.0["process"]["growth_by_kind"]["untracked_anonymous_bytes"].as_i64();
+    assert!(
+        untracked.is_some_and(|bytes| bytes.abs() < 1 << 20),
+        "{}",
+        report.0
+    );
+    assert_nothing_lost(report);
+}
+
+#[test]
 fn twenty_thousand_mappings_in_a_row_are_all_seen() {
     let traced = trace(&Program::c("map_storm.c"), &[]);
     for (caller, held) in traced.truth.sites() {

@@ -79,6 +79,11 @@ impl MemoryTracker {
         self.latest = Some(memory);
     }
 
+    /// Corrects what was live, traced and not only reserved at the last reading.
+    pub fn track(&mut self, tracked_bytes: u64) {
+        self.tracked_bytes = tracked_bytes;
+    }
+
     /// The last reading.
     pub fn latest(&self) -> Option<&MemoryUse> {
         self.latest.as_ref()

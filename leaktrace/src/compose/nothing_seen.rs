@@ -24,12 +24,17 @@ pub(super) fn allocated(
         .rss_bytes
         .zip(rss_at_start_bytes)
         .map_or(0, |(now, start)| now.saturating_sub(start));
-    let mapped = snapshot.totals(Source::Mmap).live_bytes;
+    let live = snapshot.totals(Source::Mmap).live_bytes;
+    let mapped = live.saturating_sub(snapshot.reserved_bytes);
     match snapshot.unmatched_frees {
         0 if growth.saturating_sub(mapped) > GROWTH_BYTES => format!(
             "no allocation was seen in {seconds:.1} s, and yet the process has grown by {}: it uses \
              memory that it had before, or allocates with functions that are not probed; -v lists \
              the probes, and --pair adds functions to them",
+            units::bytes(growth),
+        ),
+        0 if growth > GROWTH_BYTES => format!(
+            "no allocation was seen in {seconds:.1} s: the process has grown by {} in what it maps itself",
             units::bytes(growth),
         ),
         0 => format!(

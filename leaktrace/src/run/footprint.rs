@@ -8,7 +8,7 @@ use leaktrace_common::stack::Source;
 
 use super::traced::Traced;
 use crate::analysis::AreaReading;
-use crate::session::Session;
+use crate::session::{Session, Usable};
 use crate::target::{Area, AreaKind};
 
 /// What a look is for. The kernel walks the page tables for it, and keeps the process from mapping
@@ -52,7 +52,7 @@ impl Looks {
     pub(super) fn take(
         &mut self,
         targets: &mut [Traced],
-        session: &Session,
+        session: &mut Session,
         elapsed: Duration,
         purpose: Purpose,
     ) {
@@ -96,7 +96,7 @@ impl Traced {
     /// What was found last stays known when the process has ended.
     fn look(
         &mut self,
-        session: &Session,
+        session: &mut Session,
         elapsed: Duration,
         sample: &mut Sample,
     ) -> anyhow::Result<()> {
@@ -110,6 +110,7 @@ impl Traced {
         if !session.is_present(self.index) {
             return Ok(());
         }
+        self.note_usable(&areas, session);
         let traced = session.traced_ranges(self.index);
         let readings: Vec<AreaReading> = areas
             .into_iter()
@@ -122,6 +123,20 @@ impl Traced {
         let live_heap_bytes = self.latest.totals(Source::Heap).live_bytes;
         self.footprint.observe(elapsed, &readings, live_heap_bytes);
         Ok(())
+    }
+
+    /// What of addresses set aside has become memory: of the latest reading, too.
+    fn note_usable(&mut self, areas: &[Area], session: &mut Session) {
+        let accessible = areas.iter().filter(|area| area.mapping.accessible);
+        let usable = accessible.map(|area| Usable {
+            start: area.start(),
+            end: area.end(),
+            held_bytes: area.held_bytes(),
+        });
+        session.note_usable(self.index, &usable.collect::<Vec<_>>());
+        let sites = &self.latest.sites;
+        self.latest.reserved_bytes = session.reserved_bytes(self.index, sites, u64::MAX);
+        self.memory.track(self.latest.tracked_bytes());
     }
 
     /// Looks for traced blocks where none are known to be.

@@ -7,6 +7,7 @@ use leaktrace_common::lane::Lane;
 use leaktrace_common::ledger::LiveKey;
 
 use super::Session;
+use super::mapped::Usable;
 
 /// Blocks that are looked at for a sample; the ledger is ordered by a hash, so that any part of it is
 /// one.
@@ -58,5 +59,14 @@ impl Session {
         self.mapped
             .get(usize::from(process))
             .map_or_else(Vec::new, |ledger| ledger.ranges().collect())
+    }
+
+    /// Takes note of what a process can access, where it has mapped what only sets addresses aside; from
+    /// the `usable` ranges, ascending.
+    pub fn note_usable(&mut self, process: u16, usable: &[Usable]) {
+        let ledger = self.mapped.get_mut(usize::from(process));
+        if let Some(ledger) = ledger.filter(|ledger| ledger.has_reserved()) {
+            ledger.note_usable(usable);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! that mapped them, kept exact by the ordered events. Pure.
 
 mod attached;
+mod committed;
 mod moved;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +13,8 @@ use leaktrace_common::limits::PAGE_BYTES;
 
 use crate::snapshot::Totals;
 use attached::Attached;
+use committed::Reserved;
+pub use committed::Usable;
 
 /// Protection that allows nothing, and the flag that asks for no backing (uapi/linux/mman.h).
 const PROT_NONE: u64 = 0;
@@ -46,7 +49,7 @@ struct Maker {
     /// Its length is one of those that are counted.
     counted: bool,
     /// Only addresses were set aside: no memory is used until something changes them.
-    reserved: bool,
+    reserved: Option<Reserved>,
     /// It is a segment of shared memory.
     attached: Option<Attached>,
 }
@@ -78,6 +81,8 @@ pub(super) struct MappedLedger {
     /// What a call of a thread has taken away that may yet turn out to have failed.
     announced: HashMap<u32, Announced>,
     totals: HashMap<u32, Totals>,
+    /// Bytes of mappings that only set addresses aside, of which the program has made memory since.
+    committed: HashMap<u64, u64>,
     next_mapping: u64,
     /// Segments of shared memory that were attached and whose length nobody could say.
     lengths_unknown: u64,
@@ -108,12 +113,16 @@ impl MappedLedger {
         let length = page_align(event.size_bytes);
         let kind = event.kind;
         if kind == EventKind::Mapped as u32 {
-            let set_aside = event.old_size_bytes == PROT_NONE || event.flags & MAP_NORESERVE != 0;
+            let reserved = match event.old_size_bytes {
+                PROT_NONE => Some(Reserved::NoAccess),
+                _ if event.flags & MAP_NORESERVE != 0 => Some(Reserved::NoBacking),
+                _ => None,
+            };
             let maker = Maker {
                 site: event.site,
                 at_ns: event.at_ns,
                 counted: true,
-                reserved: set_aside && event.flags & MAP_STACK == 0,
+                reserved: reserved.filter(|_| event.flags & MAP_STACK == 0),
                 attached: None,
             };
             self.map(event.address, length, maker);
@@ -147,16 +156,6 @@ impl MappedLedger {
     /// Ranges of addresses that are mapped, ascending.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.pieces.iter().map(|(start, piece)| (*start, piece.end))
-    }
-
-    /// Bytes of mappings that only set addresses aside, by the site that made them by this time.
-    pub(super) fn reserved_by_site(&self, latest_ns: u64) -> HashMap<u32, u64> {
-        let mut reserved = HashMap::new();
-        let origins = self.counted_since(latest_ns);
-        for origin in origins.filter(|origin| origin.maker.reserved) {
-            *reserved.entry(origin.maker.site).or_default() += origin.left_bytes;
-        }
-        reserved
     }
 
     /// Bytes and mappings that are left of what each site has made by this time.

@@ -1,5 +1,6 @@
 //! Promises of the ledger of mappings.
 
+use super::committed::Usable;
 use super::*;
 
 #[path = "mapped_model.rs"]
@@ -149,6 +150,35 @@ fn addresses_that_are_only_set_aside_are_told_apart() {
     );
     unmap(&mut ledger, 0x50000, 4 * PAGE);
     assert_eq!(reserved(&ledger), 5 * PAGE);
+}
+
+#[test]
+fn what_has_become_memory_of_addresses_set_aside_is_not_reserved() {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&Event {
+        old_size_bytes: PROT_NONE,
+        ..event(EventKind::Mapped, 0x50000, 16 * PAGE)
+    });
+    ledger.apply(&Event {
+        flags: MAP_NORESERVE,
+        ..event(EventKind::Mapped, 0x90000, 16 * PAGE)
+    });
+    let usable = |start, pages, held| Usable {
+        start,
+        end: start + pages * PAGE,
+        held_bytes: held * PAGE,
+    };
+    // One page is of somebody else, before the first mapping.
+    ledger.note_usable(&[
+        usable(0x50000 - PAGE, 4, 0),
+        usable(0x50000 + 8 * PAGE, 2, 1),
+        usable(0x90000, 16, 5),
+    ]);
+    assert_eq!(reserved(&ledger), (16 - 3 - 2) * PAGE + (16 - 5) * PAGE);
+    assert_eq!(live(&ledger), (32 * PAGE, 2));
+    unmap(&mut ledger, 0x50000, 12 * PAGE);
+    ledger.note_usable(&[]);
+    assert_eq!(reserved(&ledger), 4 * PAGE + 16 * PAGE);
 }
 
 #[test]

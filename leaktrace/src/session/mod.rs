@@ -32,6 +32,7 @@ mod unfinished;
 pub use attach::{AttachError, ProbedObject};
 pub use load::{LoadError, Sizes};
 pub use loading::Loading;
+pub use mapped::Usable;
 pub use memory_sharing::Sharer;
 pub use processes::{Exec, ExitStatus, NewProcess, ProcessOrigin};
 pub use reuse::Release;

@@ -24,6 +24,8 @@ pub struct Mapping {
     pub end: u64,
     /// Whether code can run there.
     pub executable: bool,
+    /// Whether it can be accessed in any way.
+    pub accessible: bool,
     /// Offset in the file of the first byte.
     pub file_offset: u64,
     /// The file; absent for anonymous memory.
@@ -135,6 +137,7 @@ fn line(line: &[u8]) -> Option<Mapping> {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
         executable: permissions.as_bytes().get(2) == Some(&b'x'),
+        accessible: !permissions.starts_with("---"),
         file_offset,
         file: (inode != 0).then_some(FileId { device, inode }),
         path: OsString::from_vec(unescape(name)).into(),

@@ -33,7 +33,7 @@ impl MappedLedger {
             site: event.site,
             at_ns: event.at_ns,
             counted: true,
-            reserved: false,
+            reserved: None,
             attached: Some(Attached {
                 start: event.address,
                 length_bytes,
