@@ -297,7 +297,10 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     let lost = [Loss::LiveMapFull, Loss::PendingMapFull]
         .iter()
         .any(|reason| snapshot.losses.get(*reason).count > 0);
-    if !material.heap_traced {
+    let is_unseen = material.unseen.is_some_and(Unseen::is_all);
+    if is_unseen {
+        // What there is to say is said below.
+    } else if !material.heap_traced {
         notices.push(
             "no allocation functions were found in the process: only its mappings are counted"
                 .to_owned(),
@@ -313,7 +316,7 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         notices.push(notice);
     }
     if let Some(unseen) = material.unseen {
-        notices.push(unseen.notice());
+        notices.push(unseen.notice(material.pid));
     }
     if material.main_thread_ended && material.main_thread_holds_probes {
         notices.push(

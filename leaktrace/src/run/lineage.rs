@@ -87,6 +87,23 @@ impl Traced {
         traced
     }
 
+    /// The same process with a program that has no place in the table, so that nothing of it is counted.
+    /// Its place is that of the program before.
+    pub(super) fn executed_without_place(&self, begun: Duration) -> Self {
+        let mut traced = self.relative(self.pid, begun);
+        traced.index = self.index;
+        traced.former.clone_from(&self.former);
+        traced.life = self.life;
+        traced.parent = self.parent;
+        traced.epoch = self.epoch + 1;
+        traced.mmap = false;
+        traced.unseen = Some(Unseen::no_place(Duration::ZERO));
+        if traced.comm.is_empty() {
+            traced.comm.clone_from(&self.comm);
+        }
+        traced
+    }
+
     fn relative(&self, pid: u32, begun: Duration) -> Self {
         let process = Process::open(pid).ok();
         let mut traced = Self::of_process(process, pid, self.mmap, &self.specs);

@@ -324,7 +324,7 @@ impl Traced {
     ) {
         // Asked in any case: it also notes of which time the mappings are that are read now.
         let old = session.mappings_are_old(self.index);
-        if !events_lost && !old {
+        if !events_lost && !old || self.is_uncounted() {
             return;
         }
         let _haste = Haste::begin();
@@ -399,11 +399,20 @@ impl Traced {
         let before = self.latest.rss_bytes;
         let mut sites = session.sites(self.index).with_context(failed)?;
         sites.retain(|site| !is_allocators_own(site, &self.free_code));
+        let is_uncounted = self.is_uncounted();
+        if is_uncounted {
+            // They are of the program before.
+            sites.clear();
+            self.unseen = Some(Unseen::no_place(elapsed.saturating_sub(self.begun)));
+        }
         self.main_thread_holds_probes = session.main_thread_holds_probes();
         self.read_at = SystemTime::now();
         self.latest = Snapshot {
             elapsed,
-            unmatched_frees: session.unmatched_frees(self.index),
+            unmatched_frees: match is_uncounted {
+                true => 0,
+                false => session.unmatched_frees(self.index),
+            },
             reserved_bytes: session.reserved_bytes(self.index, &sites, u64::MAX),
             sites,
             losses: session.losses(self.index),
@@ -412,7 +421,8 @@ impl Traced {
             mappings: Arc::clone(&self.mappings),
         };
         self.code_seen.read(session.keeps_its_code(self.index));
-        for (number, pair) in (0..).zip(&mut self.pairs) {
+        let pairs = self.pairs.iter_mut().filter(|_| !is_uncounted);
+        for (number, pair) in (0..).zip(pairs) {
             pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
         }
         self.aged = match older {
@@ -426,7 +436,7 @@ impl Traced {
         let memory = self.process.as_ref().and_then(MemoryUse::of);
         let rss_bytes = self.rss_bytes();
         // What a process holds that has executed another program by now is that one's.
-        let is_own = session.is_present(self.index);
+        let is_own = is_uncounted || session.is_present(self.index);
         self.latest.rss_bytes = if is_own { rss_bytes } else { before };
         self.tracker.observe(&self.latest);
         if let Some(memory) = memory.filter(|_| is_own) {
@@ -468,6 +478,11 @@ impl Traced {
             .filter(|probe| !session.has_fired(self.index, probe.call.function))
             .map(|probe| probe.function)
             .collect()
+    }
+
+    /// Whether nothing of it is counted, for want of a place.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.unseen.is_some_and(Unseen::is_all)
     }
 
     /// Whether any site, listed or not, was judged leaking at the latest reading.

@@ -2,6 +2,7 @@
 //! something ends it.
 
 mod ends;
+mod uncounted;
 
 use std::time::{Duration, Instant};
 
@@ -232,6 +233,20 @@ impl<'a> Watch<'a> {
         output: &mut Output,
     ) -> anyhow::Result<()> {
         let elapsed = self.started.elapsed();
+        self.end_epoch(place, elapsed, session, output)?;
+        session.program_ended(self.targets[place].index)?;
+        self.targets[place] = self.targets[place].executed(new, elapsed);
+        Ok(())
+    }
+
+    /// The last report of a program that is gone, while its process runs on.
+    fn end_epoch(
+        &mut self,
+        place: usize,
+        elapsed: Duration,
+        session: &mut Session,
+        output: &mut Output,
+    ) -> anyhow::Result<()> {
         let ended = &mut self.targets[place];
         ended.ended_unsettled(session)?;
         ended.read_ended(session, elapsed, age(self.args))?;
@@ -248,10 +263,7 @@ impl<'a> Watch<'a> {
         // The process runs on, but what has grown so is gone.
         report.time_left = TimeLeftLine::default();
         say_changes(&report);
-        output.line(&Line::Report(report))?;
-        session.program_ended(self.targets[place].index)?;
-        self.targets[place] = self.targets[place].executed(new, elapsed);
-        Ok(())
+        output.line(&Line::Report(report))
     }
 
     fn is_loading(&self) -> bool {
@@ -322,6 +334,7 @@ impl<'a> Watch<'a> {
         self.follow_processes(session, output)?;
         let lost = session.mapping_events_lost();
         self.follow_mappings(session, output, lost)?;
+        self.take_uncounted(session, output)?;
         let older = age(self.args).filter(|_| purpose != Purpose::Reading);
         for target in &mut self.targets {
             if target.is_settled() {

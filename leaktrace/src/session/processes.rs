@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
 use leaktrace_common::limits::{MAX_PAIRS, MAX_PROCESSES};
-use leaktrace_common::process::ProcessState;
+use leaktrace_common::process::{NO_PROCESS, ProcessState};
 use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
 
 use super::inherited::{Inherited, Relative};
@@ -197,6 +197,12 @@ impl Session {
     pub fn is_present(&self, process: u16) -> bool {
         let first = self.processes.read(usize::from(process)).first;
         self.processes.read(first as usize).present == u32::from(process)
+    }
+
+    /// Whether the process runs a program for which the table had no room: nothing of it is counted.
+    pub fn runs_without_place(&self, process: u16) -> bool {
+        let first = self.processes.read(usize::from(process)).first;
+        self.processes.read(first as usize).present == NO_PROCESS
     }
 
     /// The exec that began this epoch, if one did under trace.

@@ -21,6 +21,7 @@ impl Watch<'_> {
         if has_any {
             // They may have forked right before.
             self.take_events(session, output)?;
+            self.take_uncounted(session, output)?;
         }
         self.end_unopened(session, output)?;
         let is_last = has_any && self.exits.is_empty();
