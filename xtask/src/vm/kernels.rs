@@ -50,7 +50,7 @@ pub(crate) struct Cannot {
 }
 
 /// Every test of [`SUITES`] that some guest leaves out; the table names each, with the reason.
-pub(crate) const CANNOT: [Cannot; 11] = [
+pub(crate) const CANNOT: [Cannot; 12] = [
     Cannot {
         series: &["6.1"],
         suite: "ends",
@@ -62,6 +62,12 @@ pub(crate) const CANNOT: [Cannot; 11] = [
         suite: "mappings",
         test: "addresses_that_are_not_random_change_nothing",
         reason: "guests have no setarch",
+    },
+    Cannot {
+        series: &[],
+        suite: "allocators",
+        test: "jemalloc_under_other_names_in_a_program_of_rust_is_exact",
+        reason: "guests have no libjemalloc.a to link",
     },
     not_in_guests("a_stripped_interpreter_is_unwound", "guests have no perl"),
     not_in_guests(
