@@ -116,7 +116,8 @@ fn of_three_libraries_each_keeps_its_own() {
 fn what_allocates_where_no_code_was_seen_has_no_name() {
     let a = library(2, "/a.so");
     let mut past = PastCode::default();
-    let gone = a.code_gone_from(&Mappings::default());
+    let program = Mappings::parse(b"1000-2000 r-xp 00000000 fe:00 1 /program\n");
+    let gone = a.code_gone_from(&program);
     past.remove(&gone, &a, &[site(1, 10)], |_| Some(10));
     past.replace(Vec::new(), gone);
     assert_eq!(module(&past, &a, &site(1, 10)), "/a.so");
