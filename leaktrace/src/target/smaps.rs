@@ -199,10 +199,16 @@ Anonymous:            12 kB
 
     #[test]
     fn what_a_process_has_touched_is_what_is_found() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        use std::io::{Read, Write};
+        use std::process::Stdio;
+        // What has echoed a line waits for the next, and touches nothing meanwhile.
+        let mut child = std::process::Command::new("cat");
+        child.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        for _ in 0..2 {
+            child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        }
         let process = Process::open(child.id()).unwrap();
         let areas = Area::of(&process).unwrap();
         let held: u64 = areas
