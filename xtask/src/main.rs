@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod child;
+mod choice;
 mod command;
 mod debian_root;
 mod demo;

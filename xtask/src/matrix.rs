@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::{
+    choice::chosen,
     command::{output, say},
     test,
     vm::outcome::{self, Cell, Outcome},
@@ -62,10 +63,13 @@ pub(crate) fn matrix(choice: &Choice) -> Result<()> {
     let environments = chosen("environment", &choice.environments, &ENVIRONMENTS, |one| {
         one.name
     })?;
-    let suites = chosen("suite", &choice.suites, &SUITES, |suite| suite)?;
+    let suites: Vec<&str> = chosen("suite", &choice.suites, &SUITES, |suite| suite)?
+        .into_iter()
+        .copied()
+        .collect();
     let mut cells = Vec::new();
     for environment in environments {
-        cells.extend(run(environment, &suites)?);
+        cells.extend(run(*environment, &suites)?);
     }
     tell(&cells)
 }
@@ -80,27 +84,6 @@ pub(crate) fn in_short() -> Result<()> {
         cells.extend(run(*environment, environment.in_short)?);
     }
     tell(&cells)
-}
-
-/// The listed ones, or all when none is.
-fn chosen<'a, T: Copy + 'a>(
-    what: &str,
-    names: &[String],
-    all: &'a [T],
-    name_of: impl Fn(&'a T) -> &'static str,
-) -> Result<Vec<T>> {
-    if let Some(name) = names
-        .iter()
-        .find(|name| !all.iter().any(|one| name_of(one) == name.as_str()))
-    {
-        let known: Vec<&str> = all.iter().map(&name_of).collect();
-        bail!(
-            "there is no {what} {name}; choose from {}",
-            known.join(", ")
-        );
-    }
-    let wanted = |one: &&'a T| names.is_empty() || names.iter().any(|name| name_of(one) == name);
-    Ok(all.iter().filter(wanted).copied().collect())
 }
 
 fn run(environment: Environment, suites: &[&'static str]) -> Result<Vec<Cell>> {
@@ -203,14 +186,5 @@ mod tests {
                     .all(|suite| SUITES.contains(suite))
             );
         }
-    }
-
-    #[test]
-    fn what_is_not_there_cannot_be_chosen() {
-        let wrong = ["musl".to_owned(), "uclibc".to_owned()];
-        let refused = chosen("environment", &wrong, &ENVIRONMENTS, |one| one.name);
-        assert!(refused.is_err_and(|error| error.to_string().contains("uclibc")));
-        let one = chosen("suite", &["exact".to_owned()], &SUITES, |suite| suite);
-        assert!(one.is_ok_and(|suites| suites == ["exact"]));
     }
 }

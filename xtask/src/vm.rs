@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{command::say, test, workspace};
+use crate::{choice::chosen, command::say, test, workspace};
 use emulated::Emulator;
 use kernels::{KERNELS, Kernel, SUITES};
 use outcome::{Cell, Outcome};
@@ -49,7 +49,11 @@ type Suite = (&'static str, PathBuf);
 /// When something cannot be had, or a kernel did not do what it should.
 pub(crate) fn vm(choice: &Choice) -> Result<()> {
     test::prepare("vm")?;
-    let (kernels, suites) = (chosen_kernels(choice)?, chosen_suites(choice)?);
+    let kernels = chosen("kernel", &choice.kernels, &KERNELS, |kernel| kernel.series)?;
+    let suites: Vec<&str> = chosen("suite", &choice.suites, &SUITES, |suite| suite)?
+        .into_iter()
+        .copied()
+        .collect();
     let folder = workspace::target().join("vm");
     let packages = Packages::open(&folder)?;
     let lab = Lab {
@@ -210,36 +214,6 @@ fn on_this_machine((suite, executable): &Suite) -> Cell {
         left_out: Vec::new(),
         outcome: Some(outcome),
     }
-}
-
-fn chosen_kernels(choice: &Choice) -> Result<Vec<&'static Kernel>> {
-    let wanted = |kernel: &&Kernel| {
-        choice.kernels.is_empty() || choice.kernels.iter().any(|name| name == kernel.series)
-    };
-    for name in &choice.kernels {
-        if !KERNELS.iter().any(|kernel| kernel.series == name) {
-            let known: Vec<&str> = KERNELS.iter().map(|kernel| kernel.series).collect();
-            bail!(
-                "there is no kernel {name}; choose from {}",
-                known.join(", ")
-            );
-        }
-    }
-    Ok(KERNELS.iter().filter(wanted).collect())
-}
-
-fn chosen_suites(choice: &Choice) -> Result<Vec<&'static str>> {
-    for name in &choice.suites {
-        if !SUITES.contains(&name.as_str()) {
-            bail!(
-                "guests do not run {name}; choose from {}",
-                SUITES.join(", ")
-            );
-        }
-    }
-    let wanted =
-        |suite: &&str| choice.suites.is_empty() || choice.suites.iter().any(|name| name == *suite);
-    Ok(SUITES.into_iter().filter(wanted).collect())
 }
 
 fn remove(file: &Path) -> Result<()> {

@@ -167,11 +167,6 @@ impl Alerts {
         }
     }
 
-    /// Whether leaks are asked for: to judge every site costs more than to judge those listed.
-    pub fn wants_leaks(&self) -> bool {
-        self.conditions.contains(&Condition::Leak)
-    }
-
     /// Takes note of a reading between two looks: what holds only then is told, too.
     pub fn watch(&mut self, memory: &MemoryTracker) {
         for (condition, peak) in self.conditions.iter().zip(&mut self.peaks) {

@@ -1,7 +1,5 @@
 //! What conditions mean, and when they are told of.
 
-#![allow(clippy::unwrap_used)]
-
 use super::*;
 use crate::target::{Bound, BoundKind, MemoryUse};
 

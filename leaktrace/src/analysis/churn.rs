@@ -89,7 +89,7 @@ fn mean_live_bytes(tracker: &Tracker, site_index: u32) -> Option<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::time::Duration;
 

@@ -124,7 +124,7 @@ impl Cohorts {
         let mut settled = self.cohorts.iter().enumerate();
         settled.any(|(slot, cohort)| {
             cohort.seen
-                && (slot_start_s(slot + 1) > since_s
+                && (slot_end_s(slot) > since_s
                     || f64::from(cohort.decayed_at_age_s) * OUTLIVED_TWICE > age_s)
         })
     }

@@ -1,6 +1,6 @@
 //! Sites that begin to allocate long after the session has: what is judged of them.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -202,7 +202,7 @@ fn push(series: &mut Series, elapsed: Duration, level_bytes: u64) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::target::Bound;

@@ -94,7 +94,7 @@ fn youngest(live_by_birth: Option<&[u64]>) -> Option<(usize, u64)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::time::Duration;
 

@@ -106,7 +106,7 @@ fn add(sums: &mut [[f64; 3]], times: &[f64], points: &[Point]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::time::Duration;
 

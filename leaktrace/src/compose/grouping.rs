@@ -207,6 +207,6 @@ const fn strength(verdict: Verdict) -> u8 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "grouping_tests.rs"]
 mod tests;

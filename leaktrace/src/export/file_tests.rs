@@ -1,6 +1,6 @@
 //! Files and things that are no files, written.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, symlink};

@@ -71,7 +71,7 @@ fn xml_text(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use roxmltree::{Document, ParsingOptions};
 

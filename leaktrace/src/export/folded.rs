@@ -54,7 +54,7 @@ fn stack(process: &str, site: &Site, with_source: bool) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::export::samples;

@@ -147,7 +147,6 @@ fn judge_bpf_error(error: &std::io::Error) -> BpfSupport {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

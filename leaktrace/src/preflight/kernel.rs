@@ -89,7 +89,7 @@ pub(super) fn breaks_shadow_stacks(kernel: KernelVersion) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

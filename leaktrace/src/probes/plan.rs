@@ -350,5 +350,5 @@ fn is_same_place(one: &Probe, other: &Probe) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -26,10 +26,7 @@ impl Traced {
     /// A child that was forked from this process at this time of the session. It has its parent's code
     /// and probes.
     pub(super) fn forked(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.relative(child.tgid, begun);
-        traced.index = child.index;
-        traced.unseen = child.exposed.map(Unseen::probes_exchanged);
-        traced.parent = Some(self.pid);
+        let mut traced = self.child(child, begun);
         traced.epoch = self.epoch;
         traced.objects.clone_from(&self.objects);
         traced.objects_planned = self.objects_planned;
@@ -48,10 +45,7 @@ impl Traced {
 
     /// A child that shared this process's memory until it ran a program of its own.
     pub(super) fn spawned(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.relative(child.tgid, begun);
-        traced.index = child.index;
-        traced.unseen = child.exposed.map(Unseen::probes_exchanged);
-        traced.parent = Some(self.pid);
+        let mut traced = self.child(child, begun);
         traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
         traced.armed();
@@ -70,19 +64,12 @@ impl Traced {
 
     /// The same process with the program that it runs now.
     pub(super) fn executed(&self, next: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.relative(self.pid, begun);
+        let mut traced = self.next_program(begun);
         traced.index = next.index;
         traced.unseen = next.exposed.map(Unseen::probes_exchanged);
-        traced.former.clone_from(&self.former);
         traced.former.push(self.index);
-        traced.life = self.life;
-        traced.parent = self.parent;
-        traced.epoch = self.epoch + 1;
         traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
-        if traced.comm.is_empty() {
-            traced.comm.clone_from(&self.comm);
-        }
         traced.armed();
         traced
     }
@@ -90,20 +77,36 @@ impl Traced {
     /// The same process with a program that has no place in the table, so that nothing of it is counted.
     /// Its place is that of the program before.
     pub(super) fn executed_without_place(&self, begun: Duration) -> Self {
-        let mut traced = self.relative(self.pid, begun);
+        let mut traced = self.next_program(begun);
         traced.index = self.index;
+        traced.mmap = false;
+        traced.unseen = Some(Unseen::no_place(Duration::ZERO));
+        traced
+    }
+
+    /// What every child of this process begins with.
+    fn child(&self, child: NewProcess, begun: Duration) -> Self {
+        let mut traced = self.relative(child.tgid, begun);
+        traced.index = child.index;
+        traced.unseen = child.exposed.map(Unseen::probes_exchanged);
+        traced.parent = Some(self.pid);
+        traced
+    }
+
+    /// What every program begins with that this process runs after an exec.
+    fn next_program(&self, begun: Duration) -> Self {
+        let mut traced = self.relative(self.pid, begun);
         traced.former.clone_from(&self.former);
         traced.life = self.life;
         traced.parent = self.parent;
         traced.epoch = self.epoch + 1;
-        traced.mmap = false;
-        traced.unseen = Some(Unseen::no_place(Duration::ZERO));
         if traced.comm.is_empty() {
             traced.comm.clone_from(&self.comm);
         }
         traced
     }
 
+    /// A process that comes from this one, as the user wants all of them traced.
     fn relative(&self, pid: u32, begun: Duration) -> Self {
         let process = Process::open(pid).ok();
         let mut traced = Self::of_process(process, pid, self.mmap, &self.specs);

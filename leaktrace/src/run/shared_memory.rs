@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::traced::Traced;
 use crate::session::Session;
+use crate::target::processes;
 
 /// The processes in the memory of one that is traced.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ impl Sharers {
     /// Those that are there when the session begins.
     pub(super) fn of(tgid: u32, follow_forks: bool) -> Self {
         Self {
-            found: in_memory_of(tgid, &processes()),
+            found: in_memory_of(tgid, &processes().unwrap_or_default()),
             said: BTreeSet::new(),
             follow_forks,
         }
@@ -43,10 +44,15 @@ impl Sharers {
 
     /// One that was made in the memory of this process, or of one of them.
     pub(super) fn add(&mut self, tgid: u32, sharer: u32) {
-        let is_first = self.said.is_empty();
+        let is_first = self.is_empty();
         if self.said.insert(sharer) && is_first {
             log::warn!("process {tgid}: {}", self.notice().unwrap_or_default());
         }
+    }
+
+    /// Whether none is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.said.is_empty()
     }
 
     /// What reports say, if there is one.
@@ -81,13 +87,6 @@ pub(super) fn notice(targets: &mut [Traced], session: &mut Session) {
             target.sharers.add(target.pid, new.tgid);
         }
     }
-}
-
-fn processes() -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect()
 }
 
 /// Those that are in the memory of this process: none where the kernel cannot compare (CONFIG_KCMP).

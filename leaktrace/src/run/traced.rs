@@ -1,5 +1,8 @@
-//! One traced process in one epoch, from one exec to the next: its objects, its probes, its
-//! readings, its reports.
+//! One traced process in one epoch, from one exec to the next: what is known of it, its objects and its
+//! probes.
+
+mod reading;
+mod reporting;
 
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
@@ -7,27 +10,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context;
-
-use super::allocator_code::is_allocators_own;
 use super::exits::Life;
 use super::haste::Haste;
 use super::own_mappings::OwnMappings;
 use super::replaced_code::CodeSeen;
 use super::shared_memory::Sharers;
 use crate::allocators::{self, Pair};
-use crate::analysis::{
-    Alerted, Alerts, ChurnOrder, Condition, Footprint, MemoryTracker, Order, Temporaries, Tracker,
-    Verdict,
-};
-use crate::cli::{self, TraceArgs};
-use crate::compose::{self, GroupBy, Material, PairReading, Unseen};
+use crate::analysis::{Alerts, Footprint, MemoryTracker, Temporaries, Tracker};
+use crate::compose::{PairReading, Unseen};
 use crate::preflight::{KernelVersion, uretprobe_hazard};
 use crate::probes::{ProbePlan, Step};
-use crate::report::{ProbeLine, Report, TargetLine};
+use crate::report::{ProbeLine, TargetLine};
 use crate::session::{ExitStatus, Session};
-use crate::snapshot::{Aged, Losses, SiteReading, Snapshot};
-use crate::symbolize::{ElfNaming, JitNames, WithJit};
+use crate::snapshot::{Aged, Losses, Snapshot};
+use crate::symbolize::{ElfNaming, JitNames};
 use crate::target::{FileId, Mappings, MemoryUse, Object, Process};
 
 /// A process under trace.
@@ -384,93 +380,6 @@ impl Traced {
         }
     }
 
-    /// Takes a reading; for a report, with the age from which on blocks are listed, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// When a kernel map cannot be read.
-    pub(super) fn read(
-        &mut self,
-        session: &mut Session,
-        elapsed: Duration,
-        older: Option<Duration>,
-    ) -> anyhow::Result<()> {
-        let failed = || format!("failed to read what process {} holds", self.pid);
-        let before = self.latest.rss_bytes;
-        let mut sites = session.sites(self.index).with_context(failed)?;
-        sites.retain(|site| !is_allocators_own(site, &self.free_code));
-        let is_uncounted = self.is_uncounted();
-        if is_uncounted {
-            // They are of the program before.
-            sites.clear();
-            self.unseen = Some(Unseen::no_place(elapsed.saturating_sub(self.begun)));
-        }
-        self.main_thread_holds_probes = session.main_thread_holds_probes();
-        self.read_at = SystemTime::now();
-        self.latest = Snapshot {
-            elapsed,
-            unmatched_frees: match is_uncounted {
-                true => 0,
-                false => session.unmatched_frees(self.index),
-            },
-            reserved_bytes: session.reserved_bytes(self.index, &sites, u64::MAX),
-            sites,
-            losses: session.losses(self.index),
-            unwind_table_bytes: session.unwind_table_bytes(),
-            rss_bytes: None,
-            mappings: Arc::clone(&self.mappings),
-        };
-        self.code_seen.read(session.keeps_its_code(self.index));
-        let pairs = self.pairs.iter_mut().filter(|_| !is_uncounted);
-        for (number, pair) in (0..).zip(pairs) {
-            pair.unmatched_frees = session.unmatched_of_pair(self.index, number);
-        }
-        self.aged = match older {
-            Some(age) => Some(
-                session
-                    .aged(self.index, &self.latest.sites, age)
-                    .with_context(failed)?,
-            ),
-            None => None,
-        };
-        let memory = self.process.as_ref().and_then(MemoryUse::of);
-        let rss_bytes = self.rss_bytes();
-        // What a process holds that has executed another program by now is that one's.
-        let is_own = is_uncounted || session.is_present(self.index);
-        self.latest.rss_bytes = if is_own { rss_bytes } else { before };
-        self.tracker.observe(&self.latest);
-        if let Some(memory) = memory.filter(|_| is_own) {
-            self.observe_memory(elapsed, memory);
-        }
-        Ok(())
-    }
-
-    /// Takes a reading of a program that is gone, while its process runs another one: what the
-    /// process has of memory now is not the program's.
-    ///
-    /// # Errors
-    ///
-    /// When a kernel map cannot be read.
-    pub(super) fn read_ended(
-        &mut self,
-        session: &mut Session,
-        elapsed: Duration,
-        older: Option<Duration>,
-    ) -> anyhow::Result<()> {
-        let rss_bytes = self.latest.rss_bytes;
-        let process = self.process.take();
-        let read = self.read(session, elapsed, older);
-        self.process = process;
-        self.latest.rss_bytes = rss_bytes;
-        read
-    }
-
-    /// What the process held last stays known when it has ended.
-    fn observe_memory(&mut self, elapsed: Duration, memory: MemoryUse) {
-        self.memory
-            .observe(elapsed, memory, self.latest.tracked_bytes());
-    }
-
     /// Functions whose probes have not fired.
     pub(super) fn silent_functions(&self, session: &Session) -> Vec<&'static str> {
         let functions = self.plan.functions();
@@ -483,123 +392,6 @@ impl Traced {
     /// Whether nothing of it is counted, for want of a place.
     pub(super) fn is_uncounted(&self) -> bool {
         self.unseen.is_some_and(Unseen::is_all)
-    }
-
-    /// Whether any site, listed or not, was judged leaking at the latest reading.
-    pub(super) fn is_leaking(&self) -> bool {
-        self.leaking().next().is_some()
-    }
-
-    /// The sites that are, of those that hold something that is counted.
-    fn leaking(&self) -> impl Iterator<Item = &SiteReading> {
-        let sites = match &self.aged {
-            Some(aged) => &aged.sites,
-            None => &self.latest.sites,
-        };
-        let held = sites.iter().filter(|site| site.totals.live_count > 0);
-        held.filter(|site| self.tracker.growth(site.index).verdict == Verdict::Leaking)
-    }
-
-    /// Looks whether the last reading is of what the user wants to hear of, though it be over at the next
-    /// report.
-    pub(super) fn watch_memory(&mut self, args: &TraceArgs) {
-        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
-        alerts.watch(&self.memory);
-        if args.churn.is_some() {
-            self.temporaries.observe(&self.latest);
-        }
-    }
-
-    fn check_alerts(&mut self, args: &TraceArgs) -> Alerted {
-        let wants_leaks = args.alert.contains(&Condition::Leak);
-        let leaks: Vec<u64> = match wants_leaks {
-            true => self.leaking().map(|site| site.stack.id).collect(),
-            false => Vec::new(),
-        };
-        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
-        alerts.check(&self.memory, &leaks)
-    }
-
-    /// A report of the latest reading that lists `top` sites (0: all).
-    pub(super) fn report(
-        &mut self,
-        args: &TraceArgs,
-        naming: &mut ElfNaming,
-        seq: u64,
-        is_final: bool,
-        order: Order,
-        top: usize,
-    ) -> Report {
-        let alerts = self.check_alerts(args);
-        self.jit.refresh(self.process.as_ref());
-        let aged = self.aged.as_ref().map(|aged| Snapshot {
-            sites: aged.sites.clone(),
-            reserved_bytes: aged.reserved_bytes,
-            ..self.latest.clone()
-        });
-        let material = Material {
-            pairs: &self.pairs,
-            seq,
-            is_final,
-            pid: self.pid,
-            comm: &self.comm,
-            epoch: self.epoch,
-            parent_pid: self.parent,
-            time: self.read_at,
-            snapshot: aged.as_ref().unwrap_or(&self.latest),
-            past_code: self.code_seen.past(),
-            tracker: &self.tracker,
-            alerts: &alerts,
-            churn: args.churn.map(|by| (churn_order(by), &self.temporaries)),
-            memory: &self.memory,
-            owners: self.footprint.owners(),
-            group_by: group_by(args.group_by),
-            rss_at_start_bytes: self.rss_at_start_bytes,
-            mappings_traced: self.mmap,
-            unseen: self.unseen,
-            begun: self.begun,
-            older: args.older,
-            older_by_slots: self.aged.as_ref().and_then(|aged| aged.by_slots),
-            has_sharers: self.sharers.notice().is_some(),
-            heap_traced: self.heap_traced(),
-            sizes_filtered: args.min_size > 0 || args.max_size.is_some(),
-            main_thread_ended: self
-                .process
-                .as_ref()
-                .is_some_and(Process::main_thread_has_ended),
-            main_thread_holds_probes: self.main_thread_holds_probes,
-            naming_failures: naming.failures(),
-        };
-        let mut naming = WithJit {
-            files: naming,
-            jit: &mut self.jit,
-        };
-        let mut report = compose::report(&material, order, top, &mut naming);
-        report.notices.extend(self.jit.notices(&self.mappings));
-        report.notices.extend(self.sharers.notice());
-        let past = self.code_seen.past();
-        report.notices.extend(past.notice(&self.latest.sites));
-        report
-    }
-}
-
-fn alerts(args: &TraceArgs) -> Alerts {
-    Alerts::new(args.alert.clone())
-}
-
-const fn churn_order(by: cli::Churn) -> ChurnOrder {
-    match by {
-        cli::Churn::Rate => ChurnOrder::Rate,
-        cli::Churn::Temporary => ChurnOrder::Temporary,
-    }
-}
-
-const fn group_by(by: cli::GroupBy) -> GroupBy {
-    match by {
-        cli::GroupBy::Stack => GroupBy::Stack,
-        cli::GroupBy::Function => GroupBy::Function,
-        cli::GroupBy::Module => GroupBy::Module,
-        cli::GroupBy::Line => GroupBy::Line,
     }
 }
 

@@ -2,6 +2,7 @@
 //! something ends it.
 
 mod ends;
+mod newcomers;
 mod uncounted;
 
 use std::time::{Duration, Instant};
@@ -13,15 +14,15 @@ use super::command::Launched;
 use super::exits::{Exits, Life, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
 use super::haste::Haste;
-use super::lineage::{LOOK_AGAIN, Origin, origin};
+use super::lineage::LOOK_AGAIN;
 use super::output::Output;
 use super::shared_memory;
 use super::signals::{Caught, Signals};
 use super::traced::Traced;
 use crate::analysis::Order;
 use crate::cli::{Sort, TraceArgs};
-use crate::report::{End, EndReason, Line, Report, TimeLeftLine};
-use crate::session::{ExitStatus, NewProcess, ProcessOrigin, Release, Session};
+use crate::report::{EndReason, Line, Report};
+use crate::session::{Release, Session};
 use crate::symbolize::ElfNaming;
 
 /// Readings between two reports, for the series that growth is judged by.
@@ -176,120 +177,6 @@ impl<'a> Watch<'a> {
         self.follow_processes(session, output)
     }
 
-    /// Takes up the children and epochs that the kernel side has made entries for.
-    fn follow_processes(
-        &mut self,
-        session: &mut Session,
-        output: &mut Output,
-    ) -> anyhow::Result<()> {
-        for new in session.new_processes() {
-            let from = match new.origin {
-                ProcessOrigin::Fork(index)
-                | ProcessOrigin::ForkAndExec(index)
-                | ProcessOrigin::Exec(index) => index,
-            };
-            let now = self.started.elapsed();
-            let known = self.targets.iter();
-            let known = known.map(|target| (target.index, target.former.as_slice()));
-            let child = match (origin(from, known), new.origin) {
-                (Some(Origin::Present(place)), ProcessOrigin::Exec(_)) => {
-                    self.next_epoch(place, new, session, output)?;
-                    continue;
-                }
-                (Some(Origin::Present(place)), ProcessOrigin::Fork(_)) => {
-                    let child = self.targets[place].forked(new, now);
-                    output.new_target(child.announcement("fork"))?;
-                    child
-                }
-                (Some(Origin::Present(place)), ProcessOrigin::ForkAndExec(_)) => {
-                    self.targets[place].spawned(new, now)
-                }
-                (Some(Origin::Former(place)), _) => self.targets[place].left_behind(new, now),
-                (None, _) => {
-                    log::warn!(
-                        "process {} comes from a process that is not known",
-                        new.tgid
-                    );
-                    continue;
-                }
-            };
-            self.add(child)?;
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, mut child: Traced) -> anyhow::Result<()> {
-        child.life = self.exits.add(child.pidfd())?;
-        self.targets.push(child);
-        Ok(())
-    }
-
-    /// The last report of the program that is gone, then the new one takes its place.
-    fn next_epoch(
-        &mut self,
-        place: usize,
-        new: NewProcess,
-        session: &mut Session,
-        output: &mut Output,
-    ) -> anyhow::Result<()> {
-        let elapsed = self.started.elapsed();
-        self.end_epoch(place, elapsed, session, output)?;
-        session.program_ended(self.targets[place].index)?;
-        self.targets[place] = self.targets[place].executed(new, elapsed);
-        Ok(())
-    }
-
-    /// The last report of a program that is gone, while its process runs on.
-    fn end_epoch(
-        &mut self,
-        place: usize,
-        elapsed: Duration,
-        session: &mut Session,
-        output: &mut Output,
-    ) -> anyhow::Result<()> {
-        let ended = &mut self.targets[place];
-        ended.ended_unsettled(session)?;
-        ended.read_ended(session, elapsed, age(self.args))?;
-        self.leak_found |= self.args.fail_on_leak && ended.is_leaking();
-        self.seq += 1;
-        let mut report = ended.report(
-            self.args,
-            &mut self.naming,
-            self.seq,
-            false,
-            order(self.args.sort),
-            self.args.top(),
-        );
-        // The process runs on, but what has grown so is gone.
-        report.time_left = TimeLeftLine::default();
-        say_changes(&report);
-        output.line(&Line::Report(report))
-    }
-
-    fn is_loading(&self) -> bool {
-        self.targets
-            .iter()
-            .any(|target| target.waiting_since.is_some())
-    }
-
-    fn look_again(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
-        for target in &mut self.targets {
-            match target.look_again(session, &mut self.naming) {
-                Ok(None) => {}
-                Ok(Some(settled)) => {
-                    // It tells of the probes too.
-                    drop(target.loaded());
-                    output.new_target(settled)?;
-                }
-                Err(error) => {
-                    target.waiting_since = None;
-                    log::warn!("{error:#}");
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a site of any process was judged leaking at its latest reading.
     pub(super) fn leak_found(&self) -> bool {
         // To judge every site takes a while, in which nobody is to wait for the end.
@@ -354,7 +241,6 @@ impl<'a> Watch<'a> {
 
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
         self.read(session, output, Purpose::Report)?;
-        self.follow_processes(session, output)?;
         self.write(output, false)?;
         if self.seq == 1 {
             for target in &self.targets {
@@ -423,42 +309,6 @@ impl<'a> Watch<'a> {
         let reason = ended?;
         read.and(followed).and(settled).and(written)?;
         Ok(reason)
-    }
-
-    /// The last target that ended says how; `target-killed` when a signal did it.
-    pub(super) fn end_line(&mut self, session: &Session, reason: EndReason) -> End {
-        let mut end = End {
-            reason,
-            pid: None,
-            exit_code: None,
-            signal: None,
-            out_of_memory: false,
-        };
-        if reason != EndReason::TargetExited {
-            return end;
-        }
-        let of_command = match &mut self.command {
-            Some(command) => command.exit_status(),
-            None => None,
-        };
-        let mut targets = self.targets.iter();
-        let target = match &self.command {
-            // It is not waited for before leaktrace ends, so that its pid is its own.
-            Some(command) => targets.find(|target| target.pid() == command.pid()),
-            None => targets.find(|target| Some(target.life) == self.last_to_end),
-        };
-        let Some(target) = target else { return end };
-        end.pid = Some(target.pid());
-        match of_command.or_else(|| target.exit_status(session)) {
-            Some(ExitStatus::Code(code)) => end.exit_code = Some(code),
-            Some(ExitStatus::Signal(signal)) => {
-                end.reason = EndReason::TargetKilled;
-                end.signal = Some(signal);
-                end.out_of_memory = session.was_oom_victim(target.index);
-            }
-            None => {}
-        }
-        end
     }
 }
 

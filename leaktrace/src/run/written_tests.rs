@@ -1,6 +1,6 @@
 //! A reader who stops, stays behind, or goes away.
 
-#![allow(clippy::unwrap_used)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{PipeReader, Read, pipe};
 

@@ -32,7 +32,7 @@ impl Session {
         let by_slots = self.live_blocks() > MOST_WALKED && are_counted_by_birth(sites);
         let walked = match by_slots {
             true => Vec::new(),
-            false => self.live_since(process, latest_ns)?,
+            false => self.born_by(process, latest_ns)?,
         };
         let walked = self.by_first_site((0..).zip(walked));
         let mapped = self.mapped.get(usize::from(process));
@@ -80,8 +80,8 @@ impl Session {
             .sum()
     }
 
-    /// By site, what was allocated by this time and is live.
-    fn live_since(&self, process: u16, latest_ns: u64) -> anyhow::Result<Vec<Live>> {
+    /// By site, what was born by this time and is live.
+    fn born_by(&self, process: u16, latest_ns: u64) -> anyhow::Result<Vec<Live>> {
         let mut sums: Vec<Live> = vec![(0, 0); self.stacks.len()];
         self.walk_live_while(|key, block| {
             if key.process == u32::from(process)

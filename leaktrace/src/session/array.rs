@@ -98,37 +98,35 @@ impl<T: Pod> MappedArray<T> {
 ///
 /// `place` is valid for writes of a `T`, and aligned to 8 if that has 8 bytes or more, else to 4.
 unsafe fn write_changes<T: Pod>(place: *mut T, before: &T, after: &T) {
-    let (before, after) = (halves(before), halves(after));
     let place = place.cast::<u32>();
-    for at in (0..after.len()).step_by(2) {
-        let differs = |at: usize| before.get(at) != after.get(at);
-        // SAFETY: both halves are inside of the value, as the caller says.
+    let changed =
+        |at: usize| half(after, at).filter(|half_after| half(before, at) != Some(*half_after));
+    for at in (0..size_of::<T>() / size_of::<u32>()).step_by(2) {
+        // SAFETY: a half that the value has is inside of it, as the caller says.
         unsafe {
-            match (differs(at), differs(at + 1)) {
-                (true, true) => {
-                    let both = u64::from(after[at]) | u64::from(after[at + 1]) << u32::BITS;
+            match (changed(at), changed(at + 1)) {
+                (Some(low), Some(high)) => {
+                    let both = u64::from(low) | u64::from(high) << u32::BITS;
                     place.add(at).cast::<u64>().write_volatile(both);
                 }
-                (true, false) => place.add(at).write_volatile(after[at]),
-                (false, true) => place.add(at + 1).write_volatile(after[at + 1]),
-                (false, false) => {}
+                (Some(low), None) => place.add(at).write_volatile(low),
+                (None, Some(high)) => place.add(at + 1).write_volatile(high),
+                (None, None) => {}
             }
         }
     }
 }
 
-/// The value in pieces of 32 bits, lower half first: values are little-endian where probes work.
-fn halves<T: Pod>(value: &T) -> Vec<u32> {
+/// One of the pieces of 32 bits of a value, if it has so many; lower half first: values are little-endian
+/// where probes work.
+fn half<T: Pod>(value: &T, at: usize) -> Option<u32> {
     const {
         assert!(size_of::<T>().is_multiple_of(4), "values have whole words");
         assert!(cfg!(target_endian = "little"));
     }
-    let count = size_of::<T>() / size_of::<u32>();
     let start = std::ptr::from_ref(value).cast::<u32>();
     // SAFETY: that many whole words are inside of the value; any bytes are integers.
-    (0..count)
-        .map(|at| unsafe { start.add(at).read_unaligned() })
-        .collect()
+    (at < size_of::<T>() / size_of::<u32>()).then(|| unsafe { start.add(at).read_unaligned() })
 }
 
 impl<T> Drop for MappedArray<T> {

@@ -12,7 +12,7 @@ use super::Session;
 use super::inherited::Place;
 use super::multi::{self, Points};
 use crate::probes::{Point, Program, Role};
-use crate::target::FileId;
+use crate::target::{FileId, threads};
 
 /// The programs that a plan can ask for, those first that the kernel takes longest to verify.
 pub(super) const PROGRAMS: [Program; 7] = [
@@ -201,13 +201,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The threads that a process has now.
-pub(super) fn threads(pid: u32) -> io::Result<Vec<u32>> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/task"))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 fn detach_perf_event(

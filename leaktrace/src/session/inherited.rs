@@ -8,10 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::attach::threads;
 use super::perf_event::{Dummy, Exchange, Inherit, link, open_dummy, open_event};
 use super::tracefs::Tracefs;
-use crate::target::FileId;
+use crate::target::{FileId, threads};
 
 /// Names of the groups of definitions begin with this; the pid of their leaktrace follows.
 const GROUP: &str = "leaktrace_";

@@ -161,7 +161,7 @@ impl MappedLedger {
     /// Bytes and mappings that are left of what each site has made by this time.
     pub(super) fn left_by_site(&self, latest_ns: u64) -> HashMap<u32, (u64, u64)> {
         let mut left: HashMap<u32, (u64, u64)> = HashMap::new();
-        for origin in self.counted_since(latest_ns) {
+        for (_, origin) in self.made_by(latest_ns) {
             let site = left.entry(origin.maker.site).or_default();
             site.0 += origin.left_bytes;
             site.1 += 1;
@@ -169,10 +169,13 @@ impl MappedLedger {
         left
     }
 
-    /// What is left of the mappings that are counted and were there at this time.
-    fn counted_since(&self, latest_ns: u64) -> impl Iterator<Item = &Origin> {
-        let origins = self.origins.values();
-        origins.filter(move |origin| origin.maker.counted && origin.maker.at_ns <= latest_ns)
+    /// What is left of the mappings that are counted and were made by this time, with their numbers.
+    fn made_by(&self, latest_ns: u64) -> impl Iterator<Item = (u64, &Origin)> {
+        let origins = self
+            .origins
+            .iter()
+            .map(|(mapping, origin)| (*mapping, origin));
+        origins.filter(move |(_, origin)| origin.maker.counted && origin.maker.at_ns <= latest_ns)
     }
 
     /// Forgets what is not mapped any more, after events were lost: `mapped` are the ranges that still

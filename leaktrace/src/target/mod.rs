@@ -4,6 +4,7 @@
 mod container;
 mod debug_file;
 mod elf;
+mod ids;
 mod limits;
 mod linker;
 mod links;
@@ -19,6 +20,7 @@ mod symbols;
 mod wanted;
 
 pub use container::Container;
+pub use ids::{processes, threads};
 pub use limits::{Bound, BoundKind, MemoryUse};
 pub use linker::{LINKER_STATE, LINKER_STATE_OFFSET, OBJECTS_CHANGED};
 pub use links::{Door, Links};

@@ -13,7 +13,7 @@ use leaktrace_common::arch::ELF_MACHINE;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{Container, Mappings};
+use super::{Container, Mappings, threads};
 
 /// /proc/PID/maps is read up to here: over a million mappings.
 const MAX_MAPS_BYTES: u64 = 256 << 20;
@@ -311,12 +311,8 @@ fn executable(pid: u32) -> Option<PathBuf> {
 /// Threads of the process that live, but for the main thread. What the main thread leaves behind
 /// is a zombie, and others can be for a moment, too.
 fn other_threads(pid: u32) -> impl Iterator<Item = u32> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task"));
-    threads
-        .into_iter()
-        .flatten()
-        .filter_map(|thread| thread.ok()?.file_name().to_str()?.parse().ok())
-        .filter(move |tid| *tid != pid && !matches!(state(*tid), None | Some('Z' | 'X')))
+    let others = threads(pid).unwrap_or_default().into_iter();
+    others.filter(move |tid| *tid != pid && !matches!(state(*tid), None | Some('Z' | 'X')))
 }
 
 /// The letter for what a thread is doing, by its tid.

@@ -3,11 +3,11 @@
 //! longer for many than for one.
 
 use super::{Watch, age, order, say_changes};
-use crate::report::Line;
+use crate::report::{End, EndReason, Line};
 use crate::run::exits::Life;
 use crate::run::output::Output;
 use crate::run::traced::Traced;
-use crate::session::{Release, Session};
+use crate::session::{ExitStatus, Release, Session};
 
 impl Watch<'_> {
     /// Deals with the processes that have ended by now; whether none is left.
@@ -134,5 +134,41 @@ impl Watch<'_> {
         for target in &mut self.targets {
             target.former.retain(|place| !released.contains(place));
         }
+    }
+
+    /// The last target that ended says how; `target-killed` when a signal did it.
+    pub(in crate::run) fn end_line(&mut self, session: &Session, reason: EndReason) -> End {
+        let mut end = End {
+            reason,
+            pid: None,
+            exit_code: None,
+            signal: None,
+            out_of_memory: false,
+        };
+        if reason != EndReason::TargetExited {
+            return end;
+        }
+        let of_command = match &mut self.command {
+            Some(command) => command.exit_status(),
+            None => None,
+        };
+        let mut targets = self.targets.iter();
+        let target = match &self.command {
+            // It is not waited for before leaktrace ends, so that its pid is its own.
+            Some(command) => targets.find(|target| target.pid() == command.pid()),
+            None => targets.find(|target| Some(target.life) == self.last_to_end),
+        };
+        let Some(target) = target else { return end };
+        end.pid = Some(target.pid());
+        match of_command.or_else(|| target.exit_status(session)) {
+            Some(ExitStatus::Code(code)) => end.exit_code = Some(code),
+            Some(ExitStatus::Signal(signal)) => {
+                end.reason = EndReason::TargetKilled;
+                end.signal = Some(signal);
+                end.out_of_memory = session.was_oom_victim(target.index);
+            }
+            None => {}
+        }
+        end
     }
 }

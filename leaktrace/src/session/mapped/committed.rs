@@ -55,13 +55,11 @@ impl MappedLedger {
     /// what was memory at the last look ([`MappedLedger::note_usable`]).
     pub(in crate::session) fn reserved_by_site(&self, latest_ns: u64) -> HashMap<u32, u64> {
         let mut reserved = HashMap::new();
-        for (mapping, origin) in &self.origins {
-            let maker = origin.maker;
-            if maker.reserved.is_some() && maker.counted && maker.at_ns <= latest_ns {
-                let committed = self.committed.get(mapping).copied().unwrap_or(0);
-                *reserved.entry(maker.site).or_default() +=
-                    origin.left_bytes.saturating_sub(committed);
-            }
+        let made = self.made_by(latest_ns);
+        for (mapping, origin) in made.filter(|(_, origin)| origin.maker.reserved.is_some()) {
+            let committed = self.committed.get(&mapping).copied().unwrap_or(0);
+            *reserved.entry(origin.maker.site).or_default() +=
+                origin.left_bytes.saturating_sub(committed);
         }
         reserved
     }
