@@ -6,7 +6,8 @@
 use std::process::Command;
 
 use leaktrace_tests::{
-    PATIENCE, Program, Spawned, Target, Tracer, leaktrace, read, run, run_to_end, scratch,
+    PATIENCE, Program, Spawned, Target, Tracer, leaktrace, leaktrace_of_commands, read, run,
+    run_to_end, scratch,
 };
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ fn signals_reach_the_command_and_reports_do_not_mix_with_its_output() {
     let directory = scratch();
     let reports = directory.path().join("reports");
     let program = Program::c("signals.c");
-    let mut command = leaktrace();
+    let mut command = leaktrace_of_commands();
     command
         .args(["--format", "json", "--interval", "100ms", "--output"])
         .arg(&reports)
@@ -85,13 +86,12 @@ fn an_interrupt_that_no_terminal_has_sent_reaches_a_command_in_the_foreground() 
     let directory = scratch();
     let reports = directory.path().join("reports");
     let program = Program::c("signals.c");
-    let leaktrace = leaktrace();
-    let line = format!(
-        "stty -onlcr; exec {} -q --output {} -- {} 1",
-        leaktrace.get_program().display(),
-        reports.display(),
-        program.path().display()
-    );
+    let mut leaktrace = leaktrace_of_commands();
+    leaktrace.args(["-q", "--output"]).arg(&reports);
+    leaktrace.arg("--").arg(program.path()).arg("1");
+    let words = std::iter::once(leaktrace.get_program()).chain(leaktrace.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
+    let line = format!("stty -onlcr; exec {}", words.join(" "));
     // script(1) gives it a terminal, in whose foreground it is.
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
@@ -114,7 +114,7 @@ fn an_interrupt_that_no_terminal_has_sent_reaches_a_command_in_the_foreground() 
 
 #[test]
 fn signals_go_to_the_command_and_its_end_ends_the_session() {
-    let mut command = leaktrace();
+    let mut command = leaktrace_of_commands();
     command.args(["--format", "json", "--", "sleep", "1000"]);
     let tracer = Tracer::start(&mut command);
     tracer.signal(rustix::process::Signal::TERM);

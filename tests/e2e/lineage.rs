@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use leaktrace_tests::{
-    Frame, Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace, preload,
+    Frame, Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace_of_commands, preload,
 };
 use rustix::process::Signal;
 
@@ -303,7 +303,7 @@ fn what_a_program_did_that_ended_before_it_was_looked_at_is_said_to_be_unseen() 
 }
 
 fn leaktrace_runs(arguments: &[&str], command: &[&str]) -> Session {
-    let mut all = leaktrace();
+    let mut all = leaktrace_of_commands();
     preload(&mut all);
     all.args(["--format", "json", "--top", "0"])
         .args(arguments)

@@ -45,7 +45,9 @@ pub use target::Target;
 pub use traced::{
     Traced, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true, trace, trace_with,
 };
-pub use tracer::{Finished, Session, Tracer, assert_refused, leaktrace, run, run_to_end};
+pub use tracer::{
+    Finished, Session, Tracer, assert_refused, leaktrace, leaktrace_of_commands, run, run_to_end,
+};
 pub use truth::Truth;
 
 /// Longest wait for anything that a program under test should do, also where a guest emulates its processor

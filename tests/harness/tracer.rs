@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::compile::target_directory;
-use crate::environment::assert_is_meant;
+use crate::environment::{assert_is_meant, root};
 use crate::lines::{Lines, collect};
 use crate::{PATIENCE, Report, Spawned, Truth};
 
@@ -30,6 +30,30 @@ pub fn leaktrace() -> Command {
         binary.display()
     );
     Command::new(binary)
+}
+
+/// Enters a root with what leaktrace and its tests need in there, at the same paths as here; becomes leaktrace.
+const ENTER_ROOT: &str = r#"
+    set -e; root=$1 target=$2 leaktrace=$3; shift 3
+    mount -t proc proc "$root/proc"
+    for folder in /sys /tmp "$target"; do mkdir -p "$root$folder"; mount --rbind "$folder" "$root$folder"; done
+    exec chroot "$root" "$leaktrace" "$@"
+"#;
+
+/// The command `leaktrace` for tests in which it starts the traced program itself: in the root that
+/// `LEAKTRACE_TARGET_ROOT` names, when it is set.
+pub fn leaktrace_of_commands() -> Command {
+    let leaktrace = leaktrace();
+    let Some(root) = root() else {
+        return leaktrace;
+    };
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", ENTER_ROOT, "sh"]);
+    command
+        .arg(root)
+        .arg(target_directory())
+        .arg(leaktrace.get_program());
+    command
 }
 
 /// A leaktrace that has attached.

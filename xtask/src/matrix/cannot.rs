@@ -140,12 +140,6 @@ pub(super) const ALL: &[Cannot] = &[
     ),
     cannot(
         ROOT,
-        "commands",
-        OF_THIS_MACHINE,
-        &["signals_go_to_the_command_and_its_end_ends_the_session"],
-    ),
-    cannot(
-        ROOT,
         "attach",
         OWN_ROOT,
         &[
