@@ -28,6 +28,9 @@ pub enum EventKind {
     Attached = 8,
     /// shmdt is about to run: `address`. All that is left of the segment that is attached there goes.
     Detaching = 9,
+    /// An mmap, mremap or shmat that replaces what is at `address`, `size_bytes` has failed: some of it may
+    /// be gone. The length is not known (zero) of a segment, whose id is in `flags`.
+    PerhapsGone = 10,
 }
 
 /// One event.

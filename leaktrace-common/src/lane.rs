@@ -8,16 +8,19 @@ use crate::stack::Source;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane(u8);
 
-const FIRST_PAIR: u8 = 3;
+const FIRST_PAIR: u8 = 4;
 
 impl Lane {
-    /// malloc, mmap and their like.
+    /// malloc and its like.
     pub const MAIN: Self = Self(0);
     /// `operator new` and its like, where they allocate by themselves. They can be left by an
     /// exception, whose memory comes from malloc: a call that must not count as theirs.
     pub const OPERATORS: Self = Self(1);
+    /// mmap and its like. A program's own may call malloc, and so may a signal handler that interrupts
+    /// it: a call that must not count as theirs.
+    pub const MAPPINGS: Self = Self(2);
     /// System calls that a program makes by itself, without a probed function around them.
-    pub const SYSCALLS: Self = Self(2);
+    pub const SYSCALLS: Self = Self(3);
     /// How many lanes there are.
     pub const COUNT: u32 = FIRST_PAIR as u32 + MAX_PAIRS;
 

@@ -94,7 +94,8 @@ pub struct PendingCall {
     pub cookie: u64,
     /// Address of the block that a realloc took out of the ledger; zero when it took none.
     pub parked_address: u64,
-    /// That block.
+    /// That block. A mapping call keeps its flags as the time, and as the size the address at which it
+    /// replaces what is mapped.
     pub parked: LiveBlock,
     /// Site of the call.
     pub site: u32,

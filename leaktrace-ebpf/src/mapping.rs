@@ -21,6 +21,11 @@ use crate::{loss, maps, pending, process, segment, site};
 
 const FAILED: u64 = u64::MAX;
 
+// What has a call replace what is mapped at the address that it names (uapi/linux/mman.h, shm.h).
+const MAP_FIXED: u64 = 0x10;
+const MREMAP_FIXED: u64 = 2;
+const SHM_REMAP: u64 = 0o40000;
+
 /// Results of system calls from here on are error numbers (MAX_ERRNO of linux/err.h).
 const FIRST_ERROR: u64 = (-4095_i64) as u64;
 
@@ -37,6 +42,9 @@ pub fn enter(ctx: &ProbeContext) {
     };
     let call = entry.call();
     let process = u32::from(call.process);
+    if pending::is_allocators_own(process, &entry) {
+        return;
+    }
     match pending::begin(ctx, process, &entry) {
         Ok(Some(current)) => begin(current, &entry),
         Ok(None) => {}
@@ -50,7 +58,7 @@ pub fn enter(ctx: &ProbeContext) {
 /// Sends what the call has given, or that it failed.
 #[inline(always)]
 pub fn leave(ctx: &RetProbeContext) {
-    if let Some((current, result)) = pending::returned(ctx, Lane::MAIN) {
+    if let Some((current, result)) = pending::returned(ctx, Lane::MAPPINGS) {
         finish(current, result);
     }
 }
@@ -84,8 +92,8 @@ pub fn enter_syscall(ctx: &TracePointContext) {
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
     let current = unsafe { &mut *slot };
     current.stack_pointer = 0;
-    if pending::is_inside(Lane::MAIN, process, &entry)
-        || pending::is_inside(Lane::OPERATORS, process, &entry)
+    if pending::is_allocators_own(process, &entry)
+        || pending::is_inside(Lane::MAPPINGS, process, &entry)
     {
         return;
     }
@@ -145,6 +153,7 @@ fn begin(current: &mut PendingCall, entry: &Entry) {
         current.old_size_bytes = PROT_READ_WRITE;
         current.parked.at_ns = current.pointer & 0xffff_ffff;
     }
+    current.parked.size_bytes = replaced_address(entry, call.kind);
     let gives = call.kind != CallKind::Unmap && call.kind != CallKind::Detach;
     let caller = site::of(entry, process, Source::Mmap, gives);
     current.site = caller.site;
@@ -163,7 +172,8 @@ fn finish(current: &mut PendingCall, result: u64) {
     let call = Call::from_cookie(current.cookie);
     match (call.kind, result) {
         (CallKind::Break, _) => finish_break(current),
-        (CallKind::Map | CallKind::Attach, FAILED) | (CallKind::Unmap | CallKind::Detach, 0) => {}
+        (CallKind::Map | CallKind::Attach, FAILED) => announce_replaced(current),
+        (CallKind::Unmap | CallKind::Detach, 0) => {}
         (CallKind::Map, address) => announce(current, EventKind::Mapped, address),
         (CallKind::Attach, address) => {
             current.size_bytes = segment::length_at(address);
@@ -172,7 +182,38 @@ fn finish(current: &mut PendingCall, result: u64) {
         (CallKind::Remap, address) if address != FAILED => {
             announce(current, EventKind::Remapped, address);
         }
+        (CallKind::Remap, _) => {
+            announce(current, EventKind::StillMapped, current.pointer);
+            announce_replaced(current);
+            if current.parked.size_bytes != 0 {
+                // It is cut to the new length before it is moved.
+                current.size_bytes = current.old_size_bytes;
+                announce(current, EventKind::PerhapsGone, current.pointer);
+            }
+        }
         _ => announce(current, EventKind::StillMapped, current.pointer),
+    }
+}
+
+/// Address at which a call replaces what is there; 0 when it leaves alone what there is.
+#[inline(always)]
+fn replaced_address(entry: &Entry, kind: CallKind) -> u64 {
+    let (flags, flag, address) = match kind {
+        CallKind::Map => (entry.argument(3), MAP_FIXED, entry.argument(0)),
+        CallKind::Remap => (entry.argument(3), MREMAP_FIXED, entry.argument(4)),
+        CallKind::Attach => (entry.argument(2), SHM_REMAP, entry.argument(1)),
+        _ => return 0,
+    };
+    if flags & flag != 0 { address } else { 0 }
+}
+
+/// A call that was to replace what is at an address has failed: the kernel may have taken that away
+/// before.
+#[inline(always)]
+fn announce_replaced(current: &PendingCall) {
+    let address = current.parked.size_bytes;
+    if address != 0 {
+        announce(current, EventKind::PerhapsGone, address);
     }
 }
 

@@ -1,5 +1,5 @@
 //! The outermost call of each thread in each lane. Only it counts: what an allocator calls inside
-//! itself (mmap in malloc, malloc in realloc) is part of it.
+//! itself (mmap in malloc, malloc in realloc) is part of it. What a mapping call makes of the heap is not.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::BPF_NOEXIST;
@@ -140,19 +140,16 @@ pub fn begin<C: EbpfContext>(
         debug!(ctx, "a call at {:x} never returned", current.stack_pointer);
         abandon(slot, process);
     }
-    if is_operators_own(process, entry) {
-        return Ok(None);
-    }
     current.instruction_pointer = entry.instruction_pointer;
     current.cookie = entry.cookie;
     current.parked_address = 0;
     Ok(Some(current))
 }
 
-/// Whether a mapping call is made by an operator for its allocator.
+/// Whether a mapping call is one that an allocator makes for itself.
 #[inline(always)]
-fn is_operators_own(process: u32, entry: &Entry) -> bool {
-    entry.call().kind.is_mapping() && is_inside(Lane::OPERATORS, process, entry)
+pub fn is_allocators_own(process: u32, entry: &Entry) -> bool {
+    is_inside(Lane::MAIN, process, entry) || is_inside(Lane::OPERATORS, process, entry)
 }
 
 /// Whether a call runs inside the one that the thread has under way in a lane.
@@ -215,6 +212,24 @@ pub fn returned(ctx: &RetProbeContext, lane: Lane) -> Option<(&'static mut Pendi
     }
     current.stack_pointer = 0;
     Some((current, result))
+}
+
+/// Return address of the call of the running thread that has this word in its place, in this slot of the
+/// stack; 0 when there is no such call. Not inlined: there is one look-up for each lane.
+#[inline(never)]
+pub fn covered(slot: u64, word: u64) -> u64 {
+    for lane in 0..Lane::COUNT {
+        let Some(call) = existing(Lane::from_number(lane as u8)) else {
+            continue;
+        };
+        // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+        let call = unsafe { &*call };
+        // One that was jumped to has found the trampoline there itself.
+        if call.stack_pointer == slot && call.return_address != word {
+            return call.return_address;
+        }
+    }
+    0
 }
 
 /// Gives up a call that never returned: what a realloc had taken out of the ledger goes back,

@@ -269,17 +269,17 @@ pub fn thread_exit(ctx: &RawTracePointContext) {
     let Some(state) = PROCESSES.get_ptr_mut(process) else {
         return;
     };
+    let Some(task) = task_offsets() else { return };
+    let exiting: u64 = ctx.arg(0);
+    let shared: u64 = member(exiting, task.signal);
+    if shared == 0 || member::<u32>(shared, task.signal_live) != 0 {
+        return;
+    }
     // SAFETY: the pointer is a live map value.
     if unsafe { (*state).tgid } != tgid {
         // A vfork child that never executed a program: it was counted to its parent.
         // Ignored: it was found above.
         let _ = TRACED.remove(tgid);
-        return;
-    }
-    let Some(task) = task_offsets() else { return };
-    let exiting: u64 = ctx.arg(0);
-    let shared: u64 = member(exiting, task.signal);
-    if shared == 0 || member::<u32>(shared, task.signal_live) != 0 {
         return;
     }
     // As wait(2) has it: what exit_group or a signal has said, else the main thread's own.

@@ -1,7 +1,8 @@
 //! Allocations that fail, that are never returned from, and that belong to another process.
 
 use leaktrace_tests::{
-    Program, assert_nothing_lost, assert_sites_are_true, assert_totals_are_true, trace,
+    Frame, Program, Site, Traced, assert_nothing_lost, assert_sites_are_true,
+    assert_totals_are_true, path_text, trace, trace_with,
 };
 
 #[test]
@@ -35,4 +36,28 @@ fn a_forked_child_changes_nothing_that_its_parent_holds() {
     assert_sites_are_true(&traced.report, &traced.truth);
     assert_totals_are_true(&traced.report, &traced.truth);
     assert_nothing_lost(&traced.report);
+}
+
+/// A call inside a mapping function is part of it only if it maps: what it allocates is the program's.
+#[test]
+fn what_is_allocated_inside_mmap_is_counted() {
+    let program = Program::c("maps_with_records.c");
+    let flags = ["-DLIBRARY", "-shared", "-fPIC", "-Wl,-Bsymbolic"];
+    let path = program.clone().with(&flags).path();
+    for options in [&[][..], &["--mmap-syscalls"]] {
+        let traced = trace_with(&program, &[path_text(&path)], options);
+        let Traced { report, truth, .. } = &traced;
+        assert_sites_are_true(report, truth);
+        assert_totals_are_true(report, truth);
+        let mapped = report.held_by("mmap", "map_and_keep").bytes;
+        assert_eq!(mapped, truth.number("map_and_keep"), "{}", report.0);
+        assert_eq!(report.mapped_bytes(), mapped);
+        assert_eq!(report.loss("call_abandoned"), truth.number("left"));
+        // The stack leads on through the mapping function.
+        let mut records = report
+            .sites("heap")
+            .filter(|site| site.is_called_by("note_in_record"));
+        let callers = |site: &Site<'_>| site.frames().iter().filter_map(Frame::function).count();
+        assert!(records.all(|site| callers(&site) > 3), "{}", report.0);
+    }
 }

@@ -40,16 +40,19 @@ fn a_process_in_the_memory_of_the_target_is_said_not_to_be_counted() {
 
 #[test]
 fn a_process_in_the_memory_of_the_target_is_counted_when_forks_are_followed() {
-    let (session, truth) = trace("after", &["--follow-forks"]);
-    let held = Held {
-        bytes: truth.number("sharer_bytes"),
-        count: truth.number("sharer_count"),
-    };
-    let report = session.final_report();
-    assert_eq!(report.held_by("heap", "sharer_holds"), held, "{}", report.0);
-    assert_sites_are_true(report, &truth);
-    assert_nothing_lost(report);
-    assert_eq!(is_said(&session, truth.number("sharer")), (false, false));
+    // Its threads end without it.
+    for when in ["after", "threads"] {
+        let (session, truth) = trace(when, &["--follow-forks"]);
+        let held = Held {
+            bytes: truth.number("sharer_bytes"),
+            count: truth.number("sharer_count"),
+        };
+        let report = session.final_report();
+        assert_eq!(report.held_by("heap", "sharer_holds"), held, "{}", report.0);
+        assert_sites_are_true(report, &truth);
+        assert_nothing_lost(report);
+        assert_eq!(is_said(&session, truth.number("sharer")), (false, false));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #include "protocol.h"
 
 /* Bytes between these addresses that /proc/self/maps has. Allocates nothing. */
-static long long mapped_between(char *start, char *end)
+UNUSED static long long mapped_between(char *start, char *end)
 {
     static char text[1 << 20];
     long long bytes = 0;

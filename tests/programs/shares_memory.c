@@ -1,17 +1,20 @@
 /* A process whose child is in its memory: made by clone with CLONE_VM, and neither a thread nor about to run
  * another program. Argument: when, "before" a tracer comes or "after"; with "moment", children that are in its
- * memory for a moment only, by vfork, posix_spawn and system. */
+ * memory for a moment only, by vfork, posix_spawn and system; with "threads", the child's second thread ends
+ * before it works. */
 #include "protocol.h"
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 extern char **environ;
 
 enum { BLOCKS = 12, BYTES = 340 };
 
-static _Alignas(16) char stack[256 * 1024];
+static _Alignas(16) char stack[256 * 1024], thread_stack[16 * 1024];
+static int has_threads;
 static int may_work[2], has_worked[2], may_end[2];
 
 NOINLINE static void parent_holds(void)
@@ -39,11 +42,31 @@ static void await(int *other)
         _exit(91);
 }
 
+static int end_thread(void *unused)
+{
+    (void)unused;
+    syscall(SYS_exit, 0);
+    return 0;
+}
+
+/* By clone: the C library's threads need a process of its own. */
+static void have_a_thread_end(void)
+{
+    int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    int thread = clone(end_thread, thread_stack + sizeof thread_stack, flags, NULL);
+    if (thread < 0)
+        _exit(89);
+    while (syscall(SYS_tgkill, (int)syscall(SYS_getpid), thread, 0) == 0)
+        ;
+}
+
 /* Works while its parent waits: they have one thread's variables. */
 static int share(void *unused)
 {
     (void)unused;
     await(may_work);
+    if (has_threads)
+        have_a_thread_end();
     sharer_holds();
     tell(has_worked);
     await(may_end);
@@ -82,7 +105,8 @@ int main(int count, char **arguments)
         _exit(90);
     pid_t sharer = strcmp(when, "before") == 0 ? make_sharer() : 0;
     begin();
-    if (strcmp(when, "after") == 0)
+    has_threads = strcmp(when, "threads") == 0;
+    if (strcmp(when, "after") == 0 || has_threads)
         sharer = make_sharer();
     if (sharer != 0) {
         tell(may_work);

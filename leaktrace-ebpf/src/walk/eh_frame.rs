@@ -4,6 +4,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::bpf_loop;
+use leaktrace_common::arch::WORD_BYTES;
 use leaktrace_common::limits::{MAX_BRIDGE_CHAIN, MAX_FRAMES, SHARD_CHUNKS};
 use leaktrace_common::mapping::TableRef;
 use leaktrace_common::stack::StackEnd;
@@ -11,8 +12,9 @@ use leaktrace_common::unwind::{
     BLOCK_BYTES, CHUNK_BLOCKS, Chunk, Registers, Row, RowKind, find, step, step_by_frame_pointer,
 };
 
-use super::{CONTINUE, STOP, enter_mapping, push};
+use super::{CONTINUE, STOP, enter_mapping, memo, push};
 use crate::maps::{RARE_RULES, UNWIND};
+use crate::pending;
 use crate::scratch::Scratch;
 
 /// A step for each frame, for those that are hidden, and for the one that finds no room.
@@ -57,9 +59,16 @@ unsafe extern "C" fn one_frame(_index: u64, context: *mut c_void) -> i64 {
 /// Stores the frame that the walk has come to, and goes to its caller.
 #[inline(always)]
 fn next_frame(walk: &mut Scratch) -> Result<Registers, StackEnd> {
-    let at = walk.registers;
+    let mut at = walk.registers;
+    let was_unknown = walk.unknown_code;
+    let mut known = enter_mapping(walk, at.rule_address());
+    if !known && uncover(&mut at) {
+        // The words of the stack do not tell where this walk goes on.
+        walk.memo = memo::NONE;
+        walk.unknown_code = was_unknown;
+        known = enter_mapping(walk, at.rule_address());
+    }
     let address = at.rule_address();
-    let known = enter_mapping(walk, address);
     let row = match known {
         true => row_of(walk, address),
         false => Row::NO_INFO,
@@ -80,6 +89,19 @@ fn next_frame(walk: &mut Scratch) -> Result<Registers, StackEnd> {
         &at,
         &mut walk.window,
     )
+}
+
+/// Puts the return address in place that a return probe of a call under way has covered: what runs
+/// inside that call, and is none of its lane, has it on its stack.
+#[inline(always)]
+fn uncover(at: &mut Registers) -> bool {
+    match pending::covered(at.sp.wrapping_sub(WORD_BYTES), at.pc) {
+        0 => false,
+        address => {
+            at.pc = address;
+            true
+        }
+    }
 }
 
 #[inline(always)]

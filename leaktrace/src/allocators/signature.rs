@@ -154,6 +154,8 @@ impl CallSignature {
             Self::Map { .. } => return 6,
             // Behind the flags comes the new address.
             Self::Remap { .. } => return 5,
+            // Behind the segment come the address and the flags.
+            Self::Attach { .. } => return 3,
             _ => {}
         }
         let call = self.to_call(0, 0);

@@ -336,7 +336,8 @@ fn placement(
 
 const fn lane(family: Family) -> Lane {
     match family {
-        Family::Heap | Family::Mapping => Lane::MAIN,
+        Family::Heap => Lane::MAIN,
+        Family::Mapping => Lane::MAPPINGS,
         Family::Operators => Lane::OPERATORS,
         Family::Pair(pair) => Lane::of_pair(pair),
     }
