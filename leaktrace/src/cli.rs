@@ -200,7 +200,7 @@ impl TraceArgs {
 /// What "top" means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sort {
-    /// Growth per second
+    /// Growth per second; that of a leak counts sixteenfold
     Growth,
     /// Live bytes
     Bytes,

@@ -116,6 +116,10 @@ pub fn report(
         _ => 0,
     };
     let top_sites = material.tracker.top(snapshot, order, candidates);
+    let unlisted_growth_bytes_per_s = match material.group_by {
+        GroupBy::Stack => material.tracker.fastest_but(snapshot, &top_sites),
+        _ => None,
+    };
     let sites: Vec<Site> = match material.group_by {
         GroupBy::Stack => top_sites
             .into_iter()
@@ -174,6 +178,7 @@ pub fn report(
         unwind_table_bytes: snapshot.unwind_table_bytes,
         sites,
         site_count: live as u64,
+        unlisted_growth_bytes_per_s,
         pairs: pairs::lines(material, order, top, naming),
         churn: watched::churn(material, snapshot, top, naming),
         alerts: watched::alerts(material, naming),

@@ -162,6 +162,10 @@ pub struct Report {
     pub sites: Vec<Site>,
     /// Sites with something live, listed or not.
     pub site_count: u64,
+    /// The fastest growth of a site that is not listed, bytes per second; absent if none of them is known to
+    /// grow, and where sites are merged. For people: programs ask for all sites.
+    #[serde(skip)]
+    pub unlisted_growth_bytes_per_s: Option<f64>,
     /// What the pairs of functions hold that the user has named: ledgers of their own, in none of
     /// the sums above.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -129,6 +129,24 @@ impl Cohorts {
         })
     }
 
+    /// Bytes that have stayed of a second of births, in the third of the time in which that is least, from
+    /// the first births of which anything has: a cheap guess.
+    pub(super) fn least_density(&self) -> f64 {
+        let old = || self.cohorts.iter().enumerate().filter(|(_, one)| one.seen);
+        let begun = old().find(|(_, cohort)| cohort.live_bytes > 0);
+        let (Some((first, _)), Some((last, _))) = (begun, old().next_back()) else {
+            return 0.0;
+        };
+        let begun_s = slot_start_s(first);
+        let third_s = (slot_end_s(last) - begun_s) / 3.0;
+        let mut held = [0.0; 3];
+        for (slot, cohort) in old().skip_while(|(slot, _)| *slot < first) {
+            let middle_s = f64::midpoint(slot_start_s(slot), slot_end_s(slot));
+            held[(((middle_s - begun_s) / third_s) as usize).min(2)] += cohort.live_bytes as f64;
+        }
+        held.into_iter().fold(f64::INFINITY, f64::min) / third_s
+    }
+
     /// What they say now.
     pub(super) fn survival(&self) -> Survival {
         let cohorts = self.cohorts.iter().enumerate();

@@ -1,6 +1,7 @@
 //! Snapshots → what grows. Pure: reads no clock, no file and no kernel map.
 
 mod alert;
+mod candidates;
 mod churn;
 mod cohorts;
 mod footprint;
@@ -30,7 +31,7 @@ pub use churn::{Churn, ChurnOrder};
 pub use footprint::{AreaReading, Footprint, Owners};
 pub use growth::Growth;
 pub use memory::{MemoryGrowth, MemoryTracker, TimeLeft};
-pub use ranking::{Order, rank};
+pub use ranking::{Order, keep_places, rank};
 pub use reason::{Finding, Reason, Steps};
 pub use temporary::{FreedYoung, Temporaries};
 pub use verdict::Verdict;
@@ -154,10 +155,9 @@ impl Tracker {
         churn::busiest(self, snapshot, temporaries, order, count)
     }
 
-    /// A cheap guess at the growth of a site, bytes per second; zero for one never observed.
-    fn rough_growth(&self, site_index: u32) -> f64 {
-        self.sites
-            .get(&site_index)
-            .map_or(0.0, |history| history.series.end_to_end_slope())
+    /// Bytes per second of the fastest growth of the sites that hold something and are not among these;
+    /// absent if none is known to grow.
+    pub fn fastest_but(&self, snapshot: &Snapshot, listed: &[&SiteReading]) -> Option<f64> {
+        ranking::fastest_but(self, snapshot, listed)
     }
 }

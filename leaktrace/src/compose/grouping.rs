@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
-use crate::analysis::{Growth, Order, rank};
+use crate::analysis::{Growth, Order, keep_places, rank};
 use crate::report::{Frame, Site, Verdict};
 use crate::snapshot::{SiteReading, Snapshot};
 
@@ -70,7 +70,11 @@ pub(super) fn group(
     let judged = groups.into_iter().map(|group| group.judged(&growth_of));
     let mut groups: Vec<Site> = judged.collect();
     sort(&mut groups, order);
-    groups.truncate(if count == 0 { usize::MAX } else { count });
+    let count = if count == 0 { groups.len() } else { count };
+    if order == Order::Growth {
+        keep_places(&mut groups, count, |site| site.verdict == Verdict::Leaking);
+    }
+    groups.truncate(count);
     groups
 }
 
@@ -152,10 +156,7 @@ fn sort(groups: &mut [Site], order: Order) {
     };
     groups.sort_by(|a, b| {
         let first = match order {
-            Order::Growth => {
-                let ((a_leaks, a_rate), (b_leaks, b_rate)) = (rank(a), rank(b));
-                b_leaks.cmp(&a_leaks).then(b_rate.total_cmp(&a_rate))
-            }
+            Order::Growth => rank(b).total_cmp(&rank(a)),
             Order::Count => b.live_count.cmp(&a.live_count),
             Order::Bytes => std::cmp::Ordering::Equal,
         };

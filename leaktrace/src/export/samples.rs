@@ -169,6 +169,7 @@ pub(super) fn report() -> Report {
         unwind_table_bytes: 524_288,
         sites: vec![leak, cut, mapping],
         site_count: 15,
+        unlisted_growth_bytes_per_s: None,
         pairs: Vec::new(),
         churn: Vec::new(),
         alerts: Vec::new(),
@@ -196,6 +197,7 @@ pub(super) fn empty() -> Report {
         mapped: None,
         sites: Vec::new(),
         site_count: 0,
+        unlisted_growth_bytes_per_s: None,
         ..report()
     }
 }

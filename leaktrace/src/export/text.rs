@@ -318,7 +318,14 @@ fn push_unlisted(out: &mut String, report: &Report, listed: &[&Site]) {
         ),
     };
     out.push('\n');
-    out.push_str(&wrap("", &format!("… {what} (--top 0 lists all)")));
+    // What grows and is not listed is said, however many leaks stand before it.
+    let fastest = report
+        .unlisted_growth_bytes_per_s
+        .filter(|rate| *rate > 0.0);
+    let fastest = fastest.map_or_else(String::new, |rate| {
+        format!(", the fastest at {}", units::rate(rate))
+    });
+    out.push_str(&wrap("", &format!("… {what}{fastest} (--top 0 lists all)")));
 }
 
 #[cfg(test)]

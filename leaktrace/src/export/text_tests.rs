@@ -135,6 +135,10 @@ fn small_sites_that_do_not_grow_are_one_line_unless_they_were_asked_for() {
     let line = "… 37 more sites with ";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("the next 8 do not grow"), "{text}");
+    sample.unlisted_growth_bytes_per_s = Some(6_815_744.0);
+    let text = plain_text(&sample);
+    assert_fits(&text);
+    assert!(text.contains("the fastest at +6.5 MiB/s"), "{text}");
     for detail in [Detail::Chosen, Detail::Whole] {
         assert_eq!(listed(&detailed(&sample, detail)), 11);
     }
