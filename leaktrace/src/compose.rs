@@ -371,8 +371,9 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     }
     if snapshot.losses.get(Loss::LengthUnknown).count > 0 {
         notices.push(
-            "segments of shared memory were gone before their length could be read: the mmap sites do \
-             not count them (kernels from 5.17 on tell it at once)"
+            "segments of shared memory were gone before their length could be read, or the process before \
+             it could be seen what a failed call had left of its mappings: the mmap sites do not count that \
+             (lengths of segments are known at once on kernels from 5.17 on)"
                 .to_owned(),
         );
     }

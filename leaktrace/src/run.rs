@@ -5,6 +5,7 @@ mod allocator_code;
 mod attaching;
 mod children_said;
 mod command;
+mod compared;
 mod exits;
 mod footprint;
 mod haste;

@@ -251,3 +251,18 @@ fn segments_that_nobody_could_measure_are_counted_as_lost() {
         }
     }
 }
+
+#[test]
+fn what_failed_calls_take_away_and_what_grows_by_itself_is_read_off_the_mappings() {
+    for options in [&[][..], &["--mmap-syscalls"]] {
+        let traced = trace_with(&Program::c("replaced.c"), &[], options);
+        for (caller, held) in traced.truth.sites() {
+            let seen = traced.report.held_by("mmap", &caller);
+            assert_eq!(seen.bytes, held.bytes, "{caller}: {}", traced.report.0);
+        }
+        let mapped = traced.truth.number("mapped_bytes");
+        assert_eq!(traced.report.mapped_bytes(), mapped);
+        assert!(traced.truth.number("grown_by") > 0, "nothing has grown");
+        assert_nothing_lost(&traced.report);
+    }
+}

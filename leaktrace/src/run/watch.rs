@@ -135,6 +135,9 @@ impl<'a> Watch<'a> {
                         target.describe_newcomer(session);
                     }
                     self.follow_mappings(session, output, false)?;
+                    for target in &self.targets {
+                        target.compare_mapped(session, false);
+                    }
                     // New processes want the places of those that have ended.
                     if self.take_ends(session, output)? {
                         return Ok(EndReason::TargetExited);
@@ -227,6 +230,7 @@ impl<'a> Watch<'a> {
             if target.is_settled() {
                 continue;
             }
+            target.compare_mapped(session, true);
             target.read(session, self.started.elapsed(), older)?;
             target.watch_memory(self.args);
         }

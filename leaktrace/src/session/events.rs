@@ -1,5 +1,7 @@
 //! Takes mapping events from the ring buffer, in order, into the ledgers of their processes.
 
+use std::time::{Duration, Instant};
+
 use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::loss::{LOSS_REASONS, Loss};
 
@@ -8,6 +10,9 @@ use super::huge_pages::mapped_bytes;
 use super::mapped::MappedLedger;
 use super::processes::in_initial_pid_namespace;
 use crate::target::Mappings;
+
+/// Programs in which such calls fail all the time do not keep leaktrace busy.
+const COMPARED_EVERY: Duration = Duration::from_millis(10);
 
 impl Session {
     /// Applies all waiting events.
@@ -73,6 +78,29 @@ impl Session {
         if let Some(ledger) = ledger.filter(|_| mappings.iter().next().is_some()) {
             let ranges = mappings.iter().map(|mapping| (mapping.start, mapping.end));
             ledger.keep_only(ranges);
+        }
+    }
+}
+
+impl Session {
+    /// Whether the ledger of a process has to be compared with what it maps ([`Session::compare_mapped`]):
+    /// soon after a call has failed that replaces mappings, and at readings where something grows by itself.
+    pub fn wants_mappings(&self, process: u16, is_reading: bool) -> bool {
+        let Some(ledger) = self.mapped.get(usize::from(process)) else {
+            return false;
+        };
+        match is_reading {
+            true => ledger.is_doubted() || ledger.grows(),
+            false => ledger.is_doubted() && self.compared_at.elapsed() >= COMPARED_EVERY,
+        }
+    }
+
+    /// Takes what the mappings of a process tell, and its events do not, into its ledger.
+    pub fn compare_mapped(&mut self, process: u16, mappings: &Mappings) {
+        self.compared_at = Instant::now();
+        let ranges = mappings.iter().map(|mapping| (mapping.start, mapping.end));
+        if let Some(ledger) = self.mapped.get_mut(usize::from(process)) {
+            ledger.compare(&ranges.collect::<Vec<_>>());
         }
     }
 }

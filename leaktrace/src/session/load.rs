@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
 use aya::{Ebpf, EbpfError};
@@ -158,6 +159,7 @@ impl Session {
             pids: HashMap::new(),
             huge_page_bytes: huge_pages::default_size_bytes(),
             events_lost_seen: 0,
+            compared_at: Instant::now(),
         })
     }
 }

@@ -3,10 +3,11 @@
 
 mod attached;
 mod committed;
+mod doubted;
 mod moved;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use leaktrace_common::event::{Event, EventKind};
 use leaktrace_common::limits::PAGE_BYTES;
@@ -15,6 +16,7 @@ use crate::snapshot::Totals;
 use attached::Attached;
 use committed::Reserved;
 pub use committed::Usable;
+use doubted::{Doubted, MAP_GROWSDOWN};
 
 /// Protection that allows nothing, and the flag that asks for no backing (uapi/linux/mman.h).
 const PROT_NONE: u64 = 0;
@@ -52,6 +54,8 @@ struct Maker {
     reserved: Option<Reserved>,
     /// It is a segment of shared memory.
     attached: Option<Attached>,
+    /// It grows downward by itself.
+    grows: bool,
 }
 
 /// What one call has taken away.
@@ -88,6 +92,10 @@ pub(super) struct MappedLedger {
     lengths_unknown: u64,
     /// Length of the longest segment there was.
     longest_segment_bytes: u64,
+    /// Ranges of which some may be gone.
+    doubted: Vec<Doubted>,
+    /// There was a mapping that grows by itself.
+    grows: bool,
 }
 
 impl MappedLedger {
@@ -124,7 +132,9 @@ impl MappedLedger {
                 counted: true,
                 reserved: reserved.filter(|_| event.flags & MAP_STACK == 0),
                 attached: None,
+                grows: event.flags & MAP_GROWSDOWN != 0,
             };
+            self.grows |= maker.grows;
             self.map(event.address, length, maker);
         } else if kind == EventKind::Unmapping as u32 {
             self.announce(event, length);
@@ -140,6 +150,8 @@ impl MappedLedger {
             self.attach(event, length);
         } else if kind == EventKind::Detaching as u32 {
             self.detach(event);
+        } else if kind == EventKind::PerhapsGone as u32 {
+            self.doubt(event);
         }
     }
 
@@ -181,8 +193,14 @@ impl MappedLedger {
     /// Forgets what is not mapped any more, after events were lost: `mapped` are the ranges that still
     /// are, ascending.
     pub(super) fn keep_only(&mut self, mapped: impl Iterator<Item = (u64, u64)>) {
-        let mut kept_to = 0;
-        for (start, end) in mapped.chain([(u64::MAX, u64::MAX)]) {
+        self.keep_only_in(0..u64::MAX, mapped);
+    }
+
+    /// The same within a range.
+    fn keep_only_in(&mut self, range: Range<u64>, mapped: impl Iterator<Item = (u64, u64)>) {
+        let mut kept_to = range.start;
+        for (start, end) in mapped.chain([(range.end, range.end)]) {
+            let start = start.min(range.end);
             if start > kept_to {
                 self.cut(kept_to, start - kept_to);
             }

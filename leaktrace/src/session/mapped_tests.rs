@@ -422,3 +422,83 @@ fn a_mapping_is_as_old_as_the_call_that_made_it_also_when_it_has_moved() {
     assert_eq!(left(100), [(7 * PAGE, 1), (0, 0)]);
     assert_eq!(left(200), [(7 * PAGE, 1), (2 * PAGE, 1)]);
 }
+
+const MAP_GROWSDOWN: u64 = 0x100;
+
+#[test]
+fn of_a_range_in_doubt_what_is_not_mapped_goes() {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&event(EventKind::Mapped, 0x10000, 10 * PAGE));
+    ledger.apply(&event(EventKind::PerhapsGone, 0x10000 + 2 * PAGE, 4 * PAGE));
+    assert!(ledger.is_doubted());
+    // The start is gone, too, but nobody has doubted it.
+    ledger.compare(&[
+        (0x10000 + 3 * PAGE, 0x10000 + 4 * PAGE),
+        (0x10000 + 6 * PAGE, 0x20000),
+    ]);
+    assert_eq!(live(&ledger), (7 * PAGE, 1));
+    assert!(!ledger.is_doubted());
+}
+
+#[test]
+fn what_is_not_in_the_ledger_is_not_doubted() {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&event(EventKind::Mapped, 0x10000, 2 * PAGE));
+    ledger.apply(&event(
+        EventKind::PerhapsGone,
+        0x10000 + 2 * PAGE,
+        40 * PAGE,
+    ));
+    ledger.apply(&event(EventKind::PerhapsGone, 0x10000 - PAGE, PAGE));
+    assert!(!ledger.is_doubted());
+}
+
+#[test]
+fn a_hole_of_unknown_length_reaches_up_to_what_is_mapped_next() {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&event(EventKind::Mapped, 0x10000, 10 * PAGE));
+    ledger.apply(&event(EventKind::PerhapsGone, 0x10000 + 2 * PAGE, 0));
+    ledger.compare(&[
+        (0x10000, 0x10000 + 2 * PAGE),
+        (0x10000 + 5 * PAGE, 0x10000 + 6 * PAGE),
+    ]);
+    assert_eq!(live(&ledger), (7 * PAGE, 1));
+}
+
+#[test]
+fn many_ranges_in_doubt_become_one_that_has_them_all() {
+    let mut ledger = MappedLedger::default();
+    ledger.apply(&event(EventKind::Mapped, 0x100000, 1000 * PAGE));
+    for i in 0..500 {
+        let length = if i == 3 { 0 } else { PAGE };
+        let address = 0x100000 + 2 * i * PAGE;
+        ledger.apply(&event(EventKind::PerhapsGone, address, length));
+    }
+    assert!(ledger.doubts() <= 64);
+    let every_other = (0..500).map(|i| 0x100000 + (2 * i + 1) * PAGE);
+    ledger.compare(
+        &every_other
+            .map(|start| (start, start + PAGE))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(live(&ledger), (500 * PAGE, 1));
+}
+
+#[test]
+fn a_mapping_grows_down_to_the_start_of_its_area_or_to_its_neighbour() {
+    let mut ledger = MappedLedger::default();
+    let growing = |address| Event {
+        flags: MAP_GROWSDOWN,
+        ..event(EventKind::Mapped, address, 2 * PAGE)
+    };
+    ledger.apply(&growing(0x50000));
+    ledger.compare(&[(0x10000, 0x20000), (0x50000 - 3 * PAGE, 0x50000 + 2 * PAGE)]);
+    assert_eq!(live(&ledger), (5 * PAGE, 1));
+    ledger.compare(&[(0x50000 - 3 * PAGE, 0x50000 + 2 * PAGE)]);
+    assert_eq!(live(&ledger), (5 * PAGE, 1));
+    ledger.apply(&growing(0x50000 - 8 * PAGE));
+    ledger.compare(&[(0x50000 - 9 * PAGE, 0x50000 + 2 * PAGE)]);
+    assert_eq!(live(&ledger), (11 * PAGE, 2));
+    unmap(&mut ledger, 0x10000, 100 * PAGE);
+    assert_eq!(live(&ledger), (0, 0));
+}

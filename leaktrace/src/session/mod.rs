@@ -136,6 +136,8 @@ pub struct Session {
     pids: HashMap<u32, u32>,
     huge_page_bytes: u64,
     events_lost_seen: u64,
+    /// When a ledger of mappings was compared with a process last.
+    compared_at: Instant,
 }
 
 impl Session {

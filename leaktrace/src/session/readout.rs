@@ -75,7 +75,7 @@ impl Session {
             .map(|reason| self.losses.read(reason))
             .collect();
         if let Some(ledger) = self.mapped.get(usize::from(process)) {
-            totals[Loss::LengthUnknown as usize].count = ledger.lengths_unknown();
+            totals[Loss::LengthUnknown as usize].count = ledger.lengths_unknown() + ledger.doubts();
         }
         Losses::new(&totals)
     }

@@ -38,6 +38,7 @@ impl MappedLedger {
                 start: event.address,
                 length_bytes,
             }),
+            grows: false,
         };
         self.map(event.address, length_bytes, maker);
     }
