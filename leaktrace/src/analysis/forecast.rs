@@ -1,11 +1,12 @@
 //! A level that rises toward a bound → how long until it is reached, as an interval. Pure.
 
+use super::late;
 use super::series::Series;
 use super::trend::{Slope, theil_sen};
 use super::window::{MAX_STEPS, Window};
 
 /// Readings below which nothing is forecast.
-const MIN_READINGS: u32 = 8;
+const MIN_READINGS: usize = 8;
 /// By how much a forecast is wider than what the rates say: levels are read at intervals, and the
 /// kernel gives a little back before it refuses.
 const MARGIN: f64 = 0.1;
@@ -17,7 +18,7 @@ const STUDENT_T: f64 = 2.571;
 const LEAST_FUTURE: f64 = 0.25;
 
 /// Seconds until so many bytes more are used, from and to; only for levels that rise now beyond
-/// doubt.
+/// doubt. What was before a rise that stands above it says nothing of when it ends.
 ///
 /// Two things can be wrong with a forecast. The slope is known only so well: Sen's interval of the
 /// later half, widened by that of the whole where that rises too. And the work goes on as unevenly
@@ -25,12 +26,18 @@ const LEAST_FUTURE: f64 = 0.25;
 /// in Student's prediction interval (W. Q. Meeker, G. J. Hahn, L. A. Escobar, "Statistical
 /// Intervals", 2017, 4.7). The wider one counts.
 pub(super) fn seconds_until(series: &Series, left_bytes: f64) -> Option<[f64; 2]> {
-    let points = series.points();
+    let all = series.points();
+    let points = late::of_rise(all);
     let (first, last) = (points.first()?, points.last()?);
-    if series.readings() < MIN_READINGS || last.at_s <= first.at_s {
+    // Without a calm before it, readings that have left no point count too.
+    let readings = match points.len() == all.len() {
+        true => series.readings() as usize,
+        false => points.len(),
+    };
+    if readings < MIN_READINGS || last.at_s <= first.at_s {
         return None;
     }
-    let intervals = series.readings() as usize - 1;
+    let intervals = readings - 1;
     let slope = |start_s: f64, steps: usize| -> Option<Slope> {
         let window = Window::new(points, start_s, steps.clamp(2, MAX_STEPS));
         let slope = theil_sen(&window.live)?;
@@ -123,6 +130,31 @@ mod tests {
         let rates = (0..30).map(|second| if second < 20 { 1000 } else { 800 });
         let forecast = seconds_until(&series(rates), 20_000.0).unwrap();
         assert!(forecast[0] <= 25.0 && 25.0 <= forecast[1], "{forecast:?}");
+    }
+
+    #[test]
+    fn a_rise_after_a_calm_is_forecast_from_its_first_seconds_to_the_limit() {
+        for seconds in [75, 90, 119] {
+            let rates = (0..=seconds).map(|second| if second < 60 { 0 } else { 1000 });
+            let left = f64::from(130 - seconds) * 1000.0;
+            let forecast = seconds_until(&series(rates), left).unwrap();
+            let truth = f64::from(130 - seconds);
+            assert!(forecast[0] <= truth && truth <= forecast[1], "{forecast:?}");
+            assert!(forecast[1] < 2.0 * truth, "{forecast:?} of {truth}");
+        }
+    }
+
+    #[test]
+    fn a_tooth_is_no_rise_to_the_limit() {
+        let mut series = Series::default();
+        for second in 0..97 {
+            let totals = Totals {
+                live_bytes: second % 20 * 1000,
+                ..Totals::default()
+            };
+            series.push(Duration::from_secs(second), &totals);
+        }
+        assert_eq!(seconds_until(&series, 5000.0), None);
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! in `trend`, the survival of blocks in `survival`.
 
 use super::cohorts::Cohorts;
+use super::late::{self, Before};
 use super::reason::{Finding, Reason, Steps};
 use super::records::may_be_records;
 use super::series::{Point, Series};
+use super::stopped::{is_one_block, stopped_for_s};
 use super::survival::{Kept, Survival};
 use super::trend::{Slope, mann_kendall, theil_sen};
 use super::verdict::Verdict;
@@ -30,6 +32,8 @@ const MIN_SPAN_S: f64 = 2.0;
 const SIGNIFICANT_Z: f64 = 2.326;
 /// One-sided 5% point: the trend goes on in the later half, which has fewer steps.
 const CONTINUES_Z: f64 = 1.645;
+/// One-sided 0.1% point: a second look must not bring as many false trends as the first.
+const BEYOND_DOUBT_Z: f64 = 3.090;
 /// Share of the overall rate, and of the overall rise, below which the later half counts as a
 /// plateau.
 const PLATEAU_SHARE: f64 = 0.1;
@@ -76,9 +80,8 @@ impl Growth {
         self.reason.words(self.verdict, self.rate())
     }
 
-    fn rate(&self) -> Option<(f64, f64)> {
-        let [low, high] = self.interval_bytes_per_s?;
-        Some((self.bytes_per_s?, (high - low) / 2.0))
+    fn rate(&self) -> Option<(f64, [f64; 2])> {
+        self.bytes_per_s.zip(self.interval_bytes_per_s)
     }
 }
 
@@ -151,7 +154,22 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
         Verdict::Steady if moves && is_early(series.readings(), span_s) => {
             (Verdict::Unknown, Finding::TooEarly)
         }
+        Verdict::Steady => end_of_steady(&whole).unwrap_or((verdict, finding)),
+        Verdict::Leaking | Verdict::Growing => match stopped_for_s(points) {
+            Some(rest_s) => {
+                let rest_s = rest_s.round() as u32;
+                (Verdict::Steady, Finding::Stopped { rest_s })
+            }
+            None if verdict == Verdict::Growing && is_one_block(points) => {
+                (verdict, Finding::OneBlock)
+            }
+            None => (verdict, finding),
+        },
         _ => (verdict, finding),
+    };
+    let slope = match finding {
+        Finding::Stopped { .. } => Some(Slope::NONE),
+        _ => slope,
     };
     let reason = |finding| match &late {
         Some(late) => {
@@ -176,6 +194,21 @@ pub(super) fn judge(series: &Series, cohorts: Option<&Cohorts>) -> Growth {
 /// Whether a leak and what will end look the same yet.
 fn is_early(readings: u32, span_s: f64) -> bool {
     readings < MIN_READINGS_FOR_LEAK || span_s < MIN_SPAN_FOR_LEAK_S
+}
+
+/// What is said of a site at rest whose later half moves beyond any doubt, by much or evenly, which what comes to
+/// rest does not: it has no trend over the whole time because of what was before.
+fn end_of_steady(whole: &Window) -> Option<(Verdict, Finding)> {
+    let later = at_rest(whole);
+    let slope = theil_sen(&later.live)?;
+    let z = mann_kendall(&later.live, slope.value).z();
+    let highest = later.live.iter().copied().fold(0.0, f64::max);
+    let is_much = later.rise().abs() > PLATEAU_SHARE * highest;
+    match z.abs() > BEYOND_DOUBT_Z && (is_much || !slows_down(&later)) {
+        true if slope.low > 0.0 => Some((Verdict::Growing, Finding::Late)),
+        true if slope.high < 0.0 => Some((Verdict::Shrinking, Finding::Still)),
+        _ => None,
+    }
 }
 
 /// Levels say which way it goes, cohorts whether that stays.
@@ -214,13 +247,24 @@ fn slope(whole: &Window, verdict: Verdict, survival: Survival) -> Option<Slope> 
         high: per_step.high / judged.step_s,
     };
     Some(match survival {
-        Survival::Kept(kept) if per_s.low <= 0.0 => Slope {
-            value: kept.bytes_per_s,
-            low: kept.bytes_per_s - kept.error_bytes_per_s,
-            high: kept.bytes_per_s + kept.error_bytes_per_s,
-        },
+        Survival::Kept(kept) if per_s.low <= 0.0 => kept_slope(&kept),
         _ => per_s,
     })
+}
+
+/// What has stayed of a second of births. Blocks of all times have, so the rate is above zero: where Student's
+/// interval reaches down to it, that of the logarithm holds (W. Q. Meeker, L. A. Escobar, "Statistical
+/// Methods for Reliability Data", 1998, 7.3).
+fn kept_slope(kept: &Kept) -> Slope {
+    let (value, error) = (kept.bytes_per_s, kept.error_bytes_per_s);
+    let (low, high) = match error < value {
+        true => (value - error, value + error),
+        false => {
+            let factor = (error / value).exp();
+            (value / factor, value * factor)
+        }
+    };
+    Slope { value, low, high }
 }
 
 /// Which way the levels go, and the last part of the time if that is what says so: of a site that was calm
@@ -265,25 +309,26 @@ fn trend(window: &Window) -> Direction {
 /// how: a leak that has just begun. The trend of the whole sees that only when it is as long as the calm.
 fn rise_after_calm(whole: &Window, points: &[Point]) -> Option<(Finding, Window)> {
     LATE_PARTS.into_iter().find_map(|part| {
-        let begin = begin_of_rise(whole, points, whole.span_s() / part)?;
+        let (begin, to_outlast_s) = begin_of_rise(whole, points, whole.span_s() / part)?;
         let late = points.get(begin..)?;
         let steps = late.len().saturating_sub(1).clamp(1, MAX_STEPS);
         let window = Window::new(points, late.first()?.at_s, steps);
         let Direction::Up(finding) = trend(&window) else {
             return None;
         };
-        // As few readings say as little here as at the start.
+        // As few readings say as little here as at the start; and a peak that was given back may come again.
         let readings = u32::try_from(late.len()).unwrap_or(u32::MAX);
+        let is_early = is_early(readings, window.span_s()) || window.span_s() < to_outlast_s;
         Some(match finding {
-            Finding::NothingFreed if is_early(readings, window.span_s()) => (Finding::Late, window),
+            Finding::NothingFreed if is_early => (Finding::Late, window),
             finding => (finding, window),
         })
     })
 }
 
 /// The last point that is not above all that was before the last so many seconds, if the later half of
-/// these is.
-fn begin_of_rise(whole: &Window, points: &[Point], late_s: f64) -> Option<usize> {
+/// these is; and how long a rise has to last from there.
+fn begin_of_rise(whole: &Window, points: &[Point], late_s: f64) -> Option<(usize, f64)> {
     let start_s = points.last()?.at_s - late_s;
     let begin = points.partition_point(|point| point.at_s < start_s);
     let (before, late) = points.split_at(begin);
@@ -291,12 +336,17 @@ fn begin_of_rise(whole: &Window, points: &[Point], late_s: f64) -> Option<usize>
         return None;
     }
     let window = Window::new(points, start_s, late.len().min(MAX_STEPS));
-    let highest = before.iter().map(|point| point.live_bytes).max()?;
+    let Before {
+        highest_bytes: highest,
+        to_outlast_s,
+    } = late::before(before)?;
     let lows = later_half(&window).low.into_iter();
-    let is_above = lows.fold(f64::INFINITY, f64::min) > highest as f64
-        && window.rise() * whole.span_s() > whole.rise() * window.span_s();
+    // After a peak that was given back, the rate of the whole says nothing.
+    let is_faster = window.rise() * whole.span_s() > whole.rise() * window.span_s();
+    let is_above =
+        lows.fold(f64::INFINITY, f64::min) > highest as f64 && (is_faster || to_outlast_s > 0.0);
     let rise = late.iter().rposition(|point| point.low_bytes <= highest);
-    is_above.then_some(begin + rise.unwrap_or(0))
+    is_above.then_some((begin + rise.unwrap_or(0), to_outlast_s))
 }
 
 /// The later half of the time, and at least as many levels as a verdict takes.

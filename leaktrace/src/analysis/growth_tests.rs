@@ -250,3 +250,123 @@ fn what_grows_is_never_called_steady_because_it_is_early() {
         );
     }
 }
+
+/// A start-up peak of 40 MB for four seconds, then a megabyte, and from a time on 100 kB a second.
+fn after_a_peak(seconds: u64, leak_since: u64) -> Growth {
+    let series = series(2 * seconds as usize, 0.5, |half| {
+        let second = half / 2;
+        let leaked = half.saturating_sub(2 * leak_since) * 50_000;
+        match second {
+            0..3 => (0, 0),
+            3..5 => ((half - 5) * 10_000_000, 0),
+            5..7 => (40_000_000, 0),
+            _ => (1_000_000 + leaked, 39_000_000),
+        }
+    });
+    judge(&series, None)
+}
+
+#[test]
+fn a_leak_after_a_start_up_peak_is_seen_however_high_that_was() {
+    for seconds in [40, 45] {
+        let growth = after_a_peak(seconds, 25);
+        let word = growth.verdict;
+        let grows = matches!(word, Verdict::Growing | Verdict::Leaking);
+        assert!(grows, "{seconds} s: {word:?}, {}", growth.words());
+    }
+    for seconds in [60, 100, 300, 3600] {
+        let growth = after_a_peak(seconds, 25);
+        assert_eq!(
+            growth.verdict,
+            Verdict::Leaking,
+            "{seconds} s: {}",
+            growth.words()
+        );
+    }
+    let late = after_a_peak(3600, 3500);
+    assert_eq!(late.verdict, Verdict::Leaking, "{}", late.words());
+    let none = after_a_peak(100, 1000);
+    assert_eq!(none.verdict, Verdict::Steady, "{}", none.words());
+}
+
+#[test]
+fn a_peak_that_comes_again_after_a_calm_is_no_leak_yet() {
+    // A batch of 40 seconds every five minutes.
+    for seconds in 301..340 {
+        let series = series(seconds, 1.0, |second| {
+            let (at, run) = (second % 300, second / 300);
+            let live = if at < 40 { at * 100_000 } else { 0 };
+            (live, run * 4_000_000 + if at < 40 { 0 } else { 4_000_000 })
+        });
+        let growth = judge(&series, None);
+        assert_ne!(
+            growth.verdict,
+            Verdict::Leaking,
+            "{seconds} s: {}",
+            growth.words()
+        );
+    }
+}
+
+#[test]
+fn what_has_stopped_has_no_rate_any_more_and_is_said_to_have() {
+    let growth = judge(&series(45, 1.0, |i| (i.min(30) * 48_000, 0)), None);
+    assert_eq!(growth.verdict, Verdict::Steady, "{}", growth.words());
+    assert_eq!(growth.bytes_per_s, Some(0.0));
+    assert_eq!(growth.interval_bytes_per_s, Some([0.0, 0.0]));
+    let words = growth.words();
+    assert!(
+        words.contains("has stopped: nothing for the last 14.0 s"),
+        "{words}"
+    );
+}
+
+#[test]
+fn an_array_that_is_made_anew_is_said_to_be_one_block() {
+    let mut series = Series::default();
+    for i in 0..60_u64 {
+        let totals = Totals {
+            live_bytes: 1000 * (i + 1),
+            live_count: 1,
+            freed_bytes: 500 * i * (i + 1),
+            freed_count: i,
+            ..Totals::default()
+        };
+        series.push(Duration::from_secs(i), &totals);
+    }
+    let growth = judge(&series, None);
+    assert_eq!(growth.verdict, Verdict::Growing, "{}", growth.words());
+    assert!(
+        growth.words().contains("in one block"),
+        "{}",
+        growth.words()
+    );
+}
+
+#[test]
+fn an_interval_of_a_leak_does_not_contain_zero() {
+    let kept = |bytes_per_s, error_bytes_per_s| Kept {
+        share: 1.0,
+        age_s: 1.0,
+        bytes_per_s,
+        error_bytes_per_s,
+    };
+    let wide = kept_slope(&kept(332.0, 741.0));
+    assert!(wide.low > 0.0 && wide.high > 741.0, "{wide:?}");
+    let narrow = kept_slope(&kept(100.0, 10.0));
+    assert_eq!((narrow.low, narrow.high), (90.0, 110.0));
+}
+
+#[test]
+fn what_rises_beyond_doubt_is_not_steady_however_much_there_was_before() {
+    for seconds in [30, 45, 100] {
+        let growth = judge(
+            &series(seconds, 1.0, |i| (100_000_000 + i * 70_000, 0)),
+            None,
+        );
+        assert_eq!(growth.verdict, Verdict::Leaking, "{}", growth.words());
+        let big_start = |i: u64| (i.min(2) * 50_000_000 + i * 70_000 + noise(i, 9000), 0);
+        let growth = judge(&series(seconds, 1.0, big_start), None);
+        assert_ne!(growth.verdict, Verdict::Steady, "{}", growth.words());
+    }
+}

@@ -7,15 +7,18 @@ mod cohorts;
 mod footprint;
 mod forecast;
 mod growth;
+mod late;
 mod memory;
 mod ranking;
 mod reason;
 mod records;
 mod series;
+mod stopped;
 mod survival;
 mod temporary;
 mod together;
 mod trend;
+mod trimmed;
 mod verdict;
 mod window;
 
@@ -99,7 +102,8 @@ impl Tracker {
                 history.cohorts = site.live_by_birth.is_some().then(cohorts);
                 history
             });
-            history.series.push(snapshot.elapsed, &site.totals);
+            let totals = trimmed::judged_totals(site);
+            history.series.push(snapshot.elapsed, &totals);
             match (&site.live_by_birth, &mut history.cohorts) {
                 (Some(births), Some(cohorts)) => {
                     let now_s = snapshot.elapsed.as_secs_f64();

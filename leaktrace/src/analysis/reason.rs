@@ -32,6 +32,13 @@ pub enum Finding {
     Filled,
     /// Grows since a short time, after a calm.
     Late,
+    /// Has grown, but has not moved for longer than it ever rested.
+    Stopped {
+        /// Seconds for which it has not.
+        rest_s: u32,
+    },
+    /// Grows in a single block, which is made anew.
+    OneBlock,
 }
 
 /// In how many equal intervals of the time a site has grown and fallen.
@@ -80,8 +87,8 @@ impl Reason {
         finding: Finding::TooLittle,
     };
 
-    /// In words, with the rate and half the width of its interval, bytes per second.
-    pub(super) fn words(&self, verdict: Verdict, rate: Option<(f64, f64)>) -> String {
+    /// In words, with the rate and its interval, bytes per second.
+    pub(super) fn words(&self, verdict: Verdict, rate: Option<(f64, [f64; 2])>) -> String {
         let Steps { grew, fell, of } = self.steps;
         let span = units::elapsed(self.span_s);
         // Readings are joined to these; they have nothing to do with the time between reports.
@@ -89,9 +96,14 @@ impl Reason {
             "{of} intervals of {}",
             units::elapsed(self.span_s / f64::from(of.max(1)))
         );
-        let rate = rate.map_or_else(String::new, |(value, error)| {
-            format!(", {} ± {}", units::rate(value), units::unsigned_rate(error))
-        });
+        let slope = rate.map(|(value, _)| value);
+        let rate = rate.map_or_else(String::new, |(value, interval)| said(value, interval));
+        let falls = slope.is_some_and(|slope| slope <= 0.0) || fell >= grew;
+        if self.finding == Finding::TooEarly && falls {
+            return format!(
+                "grew in {grew} and fell in {fell} of {of}: too early to tell where it goes{rate}"
+            );
+        }
         if self.finding == Finding::TooEarly {
             return format!(
                 "grew in {grew} of {of}: too early to tell a leak from a cache that fills{rate}"
@@ -103,11 +115,15 @@ impl Reason {
         if verdict == Verdict::Shrinking {
             return format!("fell in {fell} of {of}{rate}");
         }
+        if let Finding::Stopped { rest_s } = self.finding {
+            let rest = units::elapsed(f64::from(rest_s));
+            return format!("grew in {grew} of {of}, but has stopped: nothing for the last {rest}");
+        }
         if verdict == Verdict::Steady && grew + fell == 0 {
             return format!("has not changed in {span}");
         }
         let why = match self.finding {
-            Finding::TooLittle | Finding::TooEarly | Finding::Still => {
+            Finding::TooLittle | Finding::TooEarly | Finding::Still | Finding::Stopped { .. } => {
                 return format!("grew in {grew} and fell in {fell} of {of}{rate}");
             }
             Finding::NothingFreed => "next to nothing of it was freed".to_owned(),
@@ -120,8 +136,24 @@ impl Reason {
             Finding::Passing => "but its blocks go away in time".to_owned(),
             Finding::Filled => "but ever less of what is new stays".to_owned(),
             Finding::Late => "and only of late".to_owned(),
+            Finding::OneBlock => "in one block that is made anew, larger each time".to_owned(),
         };
         format!("grew in {grew} of {of}, {why}{rate}")
+    }
+}
+
+/// A rate and how well it is known: by its two ends where half of their distance would hide that it is above
+/// zero.
+fn said(value: f64, [low, high]: [f64; 2]) -> String {
+    let error = (high - low) / 2.0;
+    match low > 0.0 && error >= value {
+        true => format!(
+            ", {} (between {} and {})",
+            units::rate(value),
+            units::rate(low),
+            units::rate(high)
+        ),
+        false => format!(", {} ± {}", units::rate(value), units::unsigned_rate(error)),
     }
 }
 
@@ -144,9 +176,55 @@ mod tests {
             },
         };
         assert_eq!(
-            reason.words(Verdict::Leaking, Some((1_258_291.2, 104_857.6))),
+            reason.words(
+                Verdict::Leaking,
+                Some((1_258_291.2, [1_153_433.6, 1_363_148.8]))
+            ),
             "grew in 11 of 12 intervals of 10.0 s, 98% of what outlived 30.0 s is still live, \
              +1.2 MiB/s ± 102.4 KiB/s"
+        );
+    }
+
+    fn words(finding: Finding, verdict: Verdict, rate: (f64, [f64; 2])) -> String {
+        let steps = Steps {
+            grew: 1,
+            fell: 7,
+            of: 8,
+        };
+        let reason = Reason {
+            steps,
+            span_s: 4.0,
+            finding,
+        };
+        reason.words(verdict, Some(rate))
+    }
+
+    #[test]
+    fn what_falls_is_not_said_to_look_like_a_cache_that_fills() {
+        let rate = (-1024.0, [-2048.0, 0.0]);
+        assert_eq!(
+            words(Finding::TooEarly, Verdict::Unknown, rate),
+            "grew in 1 and fell in 7 of 8 intervals of 0.5 s: too early to tell where it goes, \
+             -1.0 KiB/s ± 1.0 KiB/s"
+        );
+    }
+
+    #[test]
+    fn a_rate_above_zero_is_not_said_to_contain_it() {
+        let rate = (1024.0, [512.0, 4096.0]);
+        let said = words(Finding::NothingFreed, Verdict::Leaking, rate);
+        assert!(
+            said.ends_with("+1.0 KiB/s (between +512 B/s and +4.0 KiB/s)"),
+            "{said}"
+        );
+        let stopped = words(
+            Finding::Stopped { rest_s: 14 },
+            Verdict::Steady,
+            (0.0, [0.0, 0.0]),
+        );
+        assert!(
+            stopped.ends_with("but has stopped: nothing for the last 14.0 s"),
+            "{stopped}"
         );
     }
 

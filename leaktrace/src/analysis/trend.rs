@@ -17,6 +17,15 @@ pub(super) struct Slope {
     pub(super) high: f64,
 }
 
+impl Slope {
+    /// That of what rests.
+    pub(super) const NONE: Self = Self {
+        value: 0.0,
+        low: 0.0,
+        high: 0.0,
+    };
+}
+
 /// A trend test.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Trend {

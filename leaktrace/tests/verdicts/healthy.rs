@@ -34,6 +34,8 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour::healthy("a draining list", 12, draining),
     Behaviour::healthy("nothing but churn", 5, only_churn),
     Behaviour::healthy("a level that never moves", 5, at_rest),
+    Behaviour::healthy("a peak that is given back", 30, peak_given_back),
+    Behaviour::healthy("work that stops", 45, work_that_stops),
     Behaviour::healthy("a spike of connections", 30, spike).held_out(),
     Behaviour::healthy("log rotation", 45, rotation).held_out(),
     Behaviour::healthy("reloads of the configuration", 45, reloads).held_out(),
@@ -318,6 +320,33 @@ fn at_rest(noise: &mut Noise) -> Work {
     Box::new(move |site, tick, _| {
         if tick == 1 {
             site.allocate_blocks(1, size, f64::INFINITY);
+        }
+    })
+}
+
+fn peak_given_back(noise: &mut Noise) -> Work {
+    let peak = noise.between(1e6, 1e8);
+    let length = noise.between(2.0, 8.0) as u32;
+    Box::new(move |site, tick, noise| {
+        if tick == 1 {
+            site.allocate(peak / 40.0);
+        }
+        if (3..3 + length).contains(&tick) {
+            site.allocate_for(peak / f64::from(length), 1e6);
+        }
+        if tick == 5 + length {
+            site.free_mortal();
+        }
+        site.allocate_for(peak / 400.0 * noise.between(0.8, 1.2), 1.0);
+    })
+}
+
+fn work_that_stops(noise: &mut Noise) -> Work {
+    let rate = noise.between(1e4, 1e6);
+    let last = noise.between(20.0, 34.0) as u32;
+    Box::new(move |site, tick, noise| {
+        if tick <= last {
+            site.allocate(rate * noise.between(0.8, 1.2));
         }
     })
 }

@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour::leak("a leak beside a full cache", 45, beside_cache),
     Behaviour::leak("one session in twenty is lost", 100, lost_sessions),
     Behaviour::leak("a leak after a big start", 20, after_start),
+    Behaviour::leak("a leak after a peak given back", 60, after_peak),
     Behaviour::leak("a leak by day only", 100, by_day).held_out(),
     Behaviour::leak("a list that is never pruned", 15, never_pruned).held_out(),
     Behaviour::leak("a leak under a garbage collector", 100, under_collector).held_out(),
@@ -184,6 +185,23 @@ fn after_start(noise: &mut Noise) -> Work {
             site.allocate(start / 2.0);
         }
         site.allocate(start / 1e3 * noise.between(0.8, 1.2));
+    })
+}
+
+fn after_peak(noise: &mut Noise) -> Work {
+    let peak = noise.between(1e6, 1e8);
+    let begin = noise.between(15.0, 25.0) as u32;
+    let rate = peak * noise.between(0.001, 0.01);
+    Box::new(move |site, tick, noise| {
+        match tick {
+            1 => site.allocate(peak / 40.0),
+            3..=5 => site.allocate_for(peak / 3.0, 1e6),
+            7 => site.free_mortal(),
+            _ => {}
+        }
+        if tick > begin {
+            site.allocate(rate * noise.between(0.8, 1.2));
+        }
     })
 }
 
