@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is submitted, but for the tests: one line a step, and
 //! the first that fails ends the check. Changes no source file.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,30 +16,24 @@ use crate::{
 pub(crate) fn check() -> Result<()> {
     let compiler = setup::bpf()?;
     say("check: formatting");
-    run(cargo().args(["fmt", "--all", "--check"]))
+    run(workspace::cargo().args(["fmt", "--all", "--check"]))
         .context("the formatting differs; run: cargo fmt --all")?;
     say("check: the BPF object carries the digest of its sources");
     digest_is_current()?;
     say("check: clippy, host crates");
-    run(cargo()
+    run(workspace::cargo()
         .args(["clippy", "--quiet", "--locked", "--all-targets"])
         .args(["--", "-D", "warnings"]))?;
     say("check: clippy, BPF crate");
     ebpf::clippy(&compiler)?;
     say("check: documentation");
-    run(cargo()
+    run(workspace::cargo()
         .args(["doc", "--quiet", "--locked", "--no-deps"])
         .env("RUSTDOCFLAGS", "-D warnings"))?;
     say("check: the BPF object is what its sources build to");
     object_is_reproduced(&compiler)?;
     say("check: all is well");
     Ok(())
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(workspace::cargo());
-    command.current_dir(workspace::root());
-    command
 }
 
 fn committed() -> Result<Vec<u8>> {

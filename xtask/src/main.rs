@@ -17,6 +17,7 @@ mod digest;
 mod ebpf;
 mod matrix;
 mod setup;
+mod suites;
 mod test;
 mod toolchain;
 mod vm;

@@ -4,22 +4,17 @@
 mod cannot;
 mod environments;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
     choice::chosen,
     command::{output, say},
+    suites::{self, Run},
     test,
     vm::outcome::{self, Cell, Outcome},
-    workspace,
 };
 use environments::{ENVIRONMENTS, Environment};
 
@@ -88,73 +83,43 @@ pub(crate) fn in_short() -> Result<()> {
 
 fn run(environment: Environment, suites: &[&'static str]) -> Result<Vec<Cell>> {
     let variables = environment.variables()?;
-    let folder = workspace::target().join("matrix");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let executables = test::executables(suites)?;
-    let mut cells = Vec::new();
+    let mut runs = Vec::new();
     for (suite, executable) in suites.iter().zip(executables) {
         let cannot = cannot::of(environment.name, suite);
-        let without: Vec<&str> = cannot.iter().map(|(test, _)| *test).collect();
-        assert_tests_are_there(&executable, &without)?;
-        let mut command = Command::new(&executable);
-        // The programs are looked up from here, as under cargo.
-        command.current_dir(workspace::root().join("tests"));
-        command.args(["--test-threads=1", "--exact"]);
-        for test in without {
-            command.args(["--skip", test]);
+        assert_tests_are_there(&executable, cannot.iter().map(|(test, _)| *test))?;
+        let mut run = Run::of(format!("{}-{suite}", environment.name), &executable);
+        run.command.arg("--exact");
+        for (test, _) in cannot {
+            run.command.args(["--skip", test]);
         }
-        for (name, value) in &variables {
-            command.env(name, value);
-        }
-        let log = folder.join(format!("{}-{suite}.log", environment.name));
-        let outcome = outcome_of(&mut command, &log)?;
-        cells.push(Cell {
-            row: environment.name.to_owned(),
-            suite,
-            outcome: Some(outcome),
-            left_out: cannot
-                .iter()
-                .map(|(test, reason)| format!("{test}: {reason}"))
-                .collect(),
-        });
+        run.command.envs(variables.iter().cloned());
+        runs.push(run);
     }
-    Ok(cells)
+    let outcomes = suites::run_all(runs, "matrix")?;
+    let cell = |(suite, outcome): (&&'static str, Outcome)| Cell {
+        row: environment.name.to_owned(),
+        suite,
+        outcome: Some(outcome),
+        left_out: cannot::of(environment.name, suite)
+            .iter()
+            .map(|(test, reason)| format!("{test}: {reason}"))
+            .collect(),
+    };
+    Ok(suites.iter().zip(outcomes).map(cell).collect())
 }
 
 /// A name that no test has would leave out nothing, and nobody would know.
-fn assert_tests_are_there(executable: &Path, tests: &[&str]) -> Result<()> {
+fn assert_tests_are_there<'a>(
+    executable: &Path,
+    mut tests: impl Iterator<Item = &'a str>,
+) -> Result<()> {
     let listed = output(Command::new(executable).arg("--list"))?;
     let is_there = |name: &&str| listed.lines().any(|line| line == format!("{name}: test"));
-    match tests.iter().find(|name| !is_there(name)) {
+    match tests.find(|name| !is_there(name)) {
         Some(gone) => bail!("{} has no test {gone}", executable.display()),
         None => Ok(()),
     }
-}
-
-/// Runs a suite; what it said is kept, and shown when something has failed.
-fn outcome_of(command: &mut Command, log: &PathBuf) -> Result<Outcome> {
-    let begun = Instant::now();
-    let name = log.file_stem().unwrap_or_default().to_string_lossy();
-    let run = command
-        .output()
-        .with_context(|| format!("cannot run {name}"))?;
-    let told = String::from_utf8_lossy(&run.stdout);
-    let all = format!("{told}\n{}", String::from_utf8_lossy(&run.stderr));
-    fs::write(log, &all).with_context(|| format!("cannot write {}", log.display()))?;
-    let outcome = Outcome {
-        exit: run.status.code(),
-        ..outcome::read(&told)
-    };
-    if !outcome.is_good() {
-        say(&all);
-    }
-    say(&format!(
-        "matrix: {name}: {} passed, {} failed, in {} s",
-        outcome.passed.len(),
-        outcome.failed.len(),
-        begun.elapsed().as_secs()
-    ));
-    Ok(outcome)
 }
 
 fn tell(cells: &[Cell]) -> Result<()> {

@@ -161,7 +161,7 @@ fn bpf_linker(compiler: &Compiler) -> Result<()> {
     say(&format!("setup: building {wanted} (a minute or two)"));
     let tools = compiler.tools();
     fs::create_dir_all(&tools).with_context(|| format!("cannot make {}", tools.display()))?;
-    run(Command::new(workspace::cargo())
+    run(workspace::cargo()
         .args(["install", "bpf-linker", "--quiet", "--locked", "--force"])
         .args(["--version", BPF_LINKER_VERSION, "--no-default-features"])
         .arg(format!("--features=llvm-{}", compiler.llvm_major))

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The root of the checkout.
@@ -29,9 +30,22 @@ pub(crate) fn bpf_object() -> PathBuf {
     root().join("leaktrace/bpf/leaktrace.bpf.o")
 }
 
-/// The cargo that runs this task.
-pub(crate) fn cargo() -> PathBuf {
-    env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+/// The cargo that runs this task, at the root of the checkout, as a user calls it: without what it says of
+/// the package `xtask` to what it runs. The build scripts of some packages depend on that, and they and all
+/// that is built on them would be built anew.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    let variables = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in variables.filter(|name| is_of_package(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Whether cargo says something of the package with this variable.
+fn is_of_package(variable: &str) -> bool {
+    variable.starts_with("CARGO_PKG_") || variable.starts_with("CARGO_MANIFEST_")
 }
 
 /// The program of this name on PATH; absent when there is none.
@@ -40,4 +54,21 @@ pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_gets_what_its_user_has_set_and_nothing_of_this_package() {
+        assert!(is_of_package("CARGO_MANIFEST_DIR") && is_of_package("CARGO_PKG_NAME"));
+        assert!(!is_of_package("CARGO_TARGET_DIR") && !is_of_package("CARGO_HOME"));
+        // `cargo test` says it of this package, too.
+        assert!(
+            cargo()
+                .get_envs()
+                .any(|of| of == ("CARGO_MANIFEST_DIR".as_ref(), None))
+        );
+    }
 }

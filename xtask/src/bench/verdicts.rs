@@ -1,16 +1,13 @@
 //! Prints what the analysis says of the labelled corpus in `leaktrace/tests/verdicts`. Needs no root
 //! and traces nothing.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::{command::run, workspace};
 
 /// Runs the test that prints a table.
 pub(super) fn print(test: &str) -> Result<()> {
-    run(Command::new(workspace::cargo())
-        .current_dir(workspace::root())
+    run(workspace::cargo()
         .env("CARGO_TARGET_DIR", workspace::target())
         .args(["test", "--release", "--quiet", "--package=leaktrace"])
         .args(["--test=verdicts", "--", "--ignored", "--nocapture"])
