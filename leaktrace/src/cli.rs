@@ -1,10 +1,11 @@
 //! Arguments → what to do. Touches no process and no file.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use leaktrace_common::limits;
+use leaktrace_common::limits::{self, MAX_PAIRS};
 
 use crate::analysis::Condition;
 
@@ -241,6 +242,45 @@ pub enum Churn {
     Temporary,
 }
 
+impl TraceArgs {
+    /// What is wrong with options that are each right alone.
+    pub fn contradiction(&self) -> Option<String> {
+        if self.pairs.len() > MAX_PAIRS as usize {
+            return Some(format!(
+                "at most {MAX_PAIRS} of --pair can be followed at a time"
+            ));
+        }
+        if self.max_size.is_some_and(|most| most < self.min_size) {
+            return Some(format!(
+                "no allocation is of at least {} and at most {} bytes: --min-size is above --max-size",
+                self.min_size,
+                self.max_size.unwrap_or_default()
+            ));
+        }
+        let files = [
+            ("--output", &self.output),
+            ("--flamegraph", &self.flamegraph),
+            ("--folded", &self.folded),
+        ];
+        let mut named = files
+            .iter()
+            .filter_map(|(option, file)| Some((option, std::path::absolute(file.as_ref()?).ok()?)));
+        let mut seen = HashMap::new();
+        let (option, file, first) = named.find_map(|(option, file)| {
+            let first = seen.insert(file.clone(), option)?;
+            Some((option, file, first))
+        })?;
+        // Both write all the same to what is no file of its own, such as a terminal.
+        let overwrites = !file.starts_with("/dev");
+        overwrites.then(|| {
+            format!(
+                "{first} and {option} name the same file, {}: each would overwrite the other",
+                file.display()
+            )
+        })
+    }
+}
+
 /// What is written to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -358,6 +398,30 @@ mod tests {
                 Cli::try_parse_from(["leaktrace", "-p", "1", option, "500000000000y"]).is_err()
             );
         }
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        let contradiction = |arguments: &[&str]| {
+            let all = ["leaktrace", "-p", "1"].iter().chain(arguments);
+            Cli::try_parse_from(all).unwrap().trace.contradiction()
+        };
+        assert_eq!(
+            contradiction(&["--min-size", "4k", "--max-size", "4k"]),
+            None
+        );
+        let sizes = contradiction(&["--min-size", "4k", "--max-size", "1k"]);
+        assert!(sizes.is_some_and(|text| text.contains("4096") && text.contains("1024")));
+        assert_eq!(
+            contradiction(&["-o", "a", "--folded", "b", "--flamegraph", "c"]),
+            None
+        );
+        let files = contradiction(&["-o", "a", "--folded", "./a"]);
+        assert!(files.is_some_and(|text| text.starts_with("--output and --folded")));
+        assert_eq!(
+            contradiction(&["-o", "/dev/null", "--folded", "/dev/null"]),
+            None
+        );
     }
 
     #[test]

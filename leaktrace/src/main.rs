@@ -9,7 +9,6 @@ use leaktrace::cli::{Cli, Command};
 use leaktrace::export::sanitize::plain;
 use leaktrace::preflight::Preflight;
 use leaktrace::run::{self, Outcome};
-use leaktrace_common::limits::MAX_PAIRS;
 
 /// A site was judged leaking, and the user asked to be told so.
 const LEAK_FOUND: u8 = 3;
@@ -20,9 +19,10 @@ fn main() -> ExitCode {
     if let Some(Command::Doctor) = cli.command {
         return doctor();
     }
-    if cli.trace.pairs.len() > MAX_PAIRS as usize {
-        let many = format!("at most {MAX_PAIRS} of --pair can be followed at a time");
-        Cli::command().error(ErrorKind::TooManyValues, many).exit();
+    if let Some(contradiction) = cli.trace.contradiction() {
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, contradiction)
+            .exit();
     }
     match run::trace(&cli.trace) {
         Ok(outcome) => exit_code(outcome, cli.trace.fail_on_leak),

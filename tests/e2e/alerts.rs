@@ -1,5 +1,5 @@
 //! What the user wants to hear of is heard though no report was due: at an exec, at the end of a child, and
-//! after it is over.
+//! when it begins.
 
 use leaktrace_tests::{Program, Report, Session, Target, Tracer, leaktrace};
 
@@ -60,15 +60,21 @@ fn what_holds_when_a_child_ends_is_said_with_its_last_report() {
 }
 
 #[test]
-fn what_held_between_two_reports_is_said_though_it_is_over() {
+fn what_begins_between_two_reports_is_told_at_once() {
     let mut target = Target::start(&Program::c("peaks.c"), &[]);
     let mut options = vec!["--alert", "rss>48MiB"];
     options.extend(NO_REPORT);
-    let tracer = Tracer::attach(target.pid(), &options);
-    target.work();
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    target.say("go");
+    // No other is due before the test's patience ends.
+    let at_once = tracer.next_report();
+    assert!(alerts(&at_once).contains("above 48.0 MiB"), "{}", at_once.0);
+    target.await_answer(std::time::Duration::ZERO);
     let session = tracer.stop();
-    assert_eq!(session.reports.len(), 1);
+    assert_eq!(session.reports.len(), 2);
     assert!(session.final_report().0["alerts"].is_null());
-    let words = "since the last report, above 48.0 MiB, and is not any more";
-    assert_eq!(said(&session, words), 1, "{}", session.errors);
+    let begun = format!("process {}: resident memory is", target.pid());
+    for words in [&begun, "over: resident memory is not above 48.0 MiB"] {
+        assert_eq!(said(&session, words), 1, "{}", session.errors);
+    }
 }

@@ -67,6 +67,22 @@ fn a_debug_file_is_found_by_the_link_to_it() {
     }
 }
 
+/// As some systems are built: the stripped program itself is at the first place of that name.
+#[test]
+fn a_debug_file_may_have_the_name_of_its_program() {
+    let folder = scratch();
+    let (runs, debug) = divide(folder.path());
+    let below = folder.path().join(".debug");
+    std::fs::create_dir(&below).expect("a folder");
+    let named = below.join("divided");
+    std::fs::rename(&debug, &named).expect("a new place");
+    let link = format!("--add-gnu-debuglink={}", path_text(&named));
+    run_tool("objcopy", &[&link, path_text(&runs)]);
+    assert_found(&trace(Target::start_command(
+        Command::new(&runs).arg("leak"),
+    )));
+}
+
 #[test]
 fn without_a_build_id_the_checksum_decides() {
     for right in [true, false] {

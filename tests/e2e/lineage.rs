@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use leaktrace_tests::{
-    Frame, Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace_of_commands, preload,
+    Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace_of_commands, preload,
 };
 use rustix::process::Signal;
 
@@ -31,26 +31,6 @@ const fn held(count: u64, bytes: u64) -> Held {
 
 fn program() -> Program {
     Program::c("lineage.c")
-}
-
-/// All that a report says is live in the heap, but for what libraries hold that come along with some
-/// allocators, from their start on.
-fn whole(report: &Report) -> Held {
-    let mut whole = Held {
-        bytes: report.total("live_bytes"),
-        count: report.total("live_count"),
-    };
-    let comes_along = |frame: &Frame| {
-        let module = frame.module().unwrap_or_default();
-        module.contains("libstdc++") || module.contains("malloc.so")
-    };
-    for site in report.sites("heap") {
-        if site.frames().iter().any(comes_along) {
-            whole.bytes -= site.held().bytes;
-            whole.count -= site.held().count;
-        }
-    }
-    whole
 }
 
 /// Runs the program under leaktrace to its end.
@@ -101,7 +81,7 @@ fn a_child_is_not_counted_unless_asked_for() {
     assert!(session.reports.iter().all(|report| report.0["pid"] == pid));
     let (report, parent) = last_of(&session, "parent_holds");
     assert_eq!(parent, PARENT);
-    assert_eq!(whole(report), PARENT_OF_CHILDREN, "{}", report.0);
+    assert_eq!(report.held_by_program(), PARENT_OF_CHILDREN, "{}", report.0);
     assert_no_losses(&session);
 }
 
@@ -110,14 +90,22 @@ fn children_and_their_children_are_counted_each_on_its_own() {
     let (pid, session) = trace("fork", &["--follow-forks"]);
     let (report, parent) = last_of(&session, "parent_holds");
     assert_eq!(parent, PARENT);
-    assert_eq!(whole(report), PARENT_OF_CHILDREN, "{}", report.0);
+    assert_eq!(report.held_by_program(), PARENT_OF_CHILDREN, "{}", report.0);
     assert_eq!(report.0["pid"], pid);
     let (report, child) = last_of(&session, "child_holds");
-    assert_eq!((child, whole(report)), (CHILD, CHILD), "{}", report.0);
+    assert_eq!(
+        (child, report.held_by_program()),
+        (CHILD, CHILD),
+        "{}",
+        report.0
+    );
     assert_eq!(report.0["parent_pid"], pid);
     assert!(report.is_final(), "a child's last report is its final one");
     let (report, grandchild) = last_of(&session, "grandchild_holds");
-    assert_eq!((grandchild, whole(report)), (GRANDCHILD, GRANDCHILD));
+    assert_eq!(
+        (grandchild, report.held_by_program()),
+        (GRANDCHILD, GRANDCHILD)
+    );
     // Final reports come in the order in which ends are noticed, which need not be that of the forks.
     let of_final = |caller: &str, field: &str| -> BTreeSet<u64> {
         let reports = session.reports.iter().filter(|report| report.is_final());
@@ -165,10 +153,20 @@ fn a_child_that_is_forked_late_grows_at_its_own_rate() {
 fn a_spawned_program_is_counted_from_its_first_allocation() {
     let (pid, session) = trace_until_named("spawn", &["--follow-forks"], "next_program_holds");
     let (report, next) = last_of(&session, "next_program_holds");
-    assert_eq!((next, whole(report)), (NEXT, NEXT), "{}", report.0);
+    assert_eq!(
+        (next, report.held_by_program()),
+        (NEXT, NEXT),
+        "{}",
+        report.0
+    );
     assert_eq!(report.0["parent_pid"], pid);
     let (report, parent) = last_of(&session, "parent_holds");
-    assert_eq!((parent, whole(report)), (PARENT, PARENT), "{}", report.0);
+    assert_eq!(
+        (parent, report.held_by_program()),
+        (PARENT, PARENT),
+        "{}",
+        report.0
+    );
     assert_no_losses(&session);
 }
 
@@ -179,10 +177,18 @@ fn a_child_that_its_parent_has_left_behind_by_an_exec_is_counted() {
     let options = ["--follow-forks"];
     let (pid, session) = trace_until_named("exec-past-clone", &options, "left_behind_holds");
     let (report, child) = last_of(&session, "left_behind_holds");
-    assert_eq!((child, whole(report)), (held(8, 88), held(8, 88)));
+    assert_eq!(
+        (child, report.held_by_program()),
+        (held(8, 88), held(8, 88))
+    );
     assert_eq!(report.0["parent_pid"], pid, "{}", report.0);
     let (report, next) = last_of(&session, "next_program_holds");
-    assert_eq!((next, whole(report)), (NEXT, NEXT), "{}", report.0);
+    assert_eq!(
+        (next, report.held_by_program()),
+        (NEXT, NEXT),
+        "{}",
+        report.0
+    );
     assert!(!session.errors.contains("not known"), "{}", session.errors);
     assert_no_losses(&session);
 }
@@ -212,7 +218,12 @@ fn a_vfork_child_that_an_exec_has_left_behind_is_followed_and_its_gap_is_said() 
     target.end();
     let session = tracer.wait();
     let (report, next) = last_of(&session, "next_program_holds");
-    assert_eq!((next, whole(report)), (NEXT, NEXT), "{}", report.0);
+    assert_eq!(
+        (next, report.held_by_program()),
+        (NEXT, NEXT),
+        "{}",
+        report.0
+    );
     assert!(!session.errors.contains("not known"), "{}", session.errors);
 }
 
@@ -221,10 +232,15 @@ fn an_exec_begins_an_epoch_that_holds_nothing_of_the_one_before() {
     for options in [&[][..], &["--follow-forks"]] {
         let (pid, session) = trace_until_named("exec", options, "next_program_holds");
         let (before, parent) = last_of(&session, "parent_holds");
-        assert_eq!((parent, whole(before)), (PARENT, PARENT), "{}", before.0);
+        assert_eq!(
+            (parent, before.held_by_program()),
+            (PARENT, PARENT),
+            "{}",
+            before.0
+        );
         assert!(before.0["epoch"].is_null() && !before.is_final());
         let (after, next) = last_of(&session, "next_program_holds");
-        assert_eq!((next, whole(after)), (NEXT, NEXT), "{}", after.0);
+        assert_eq!((next, after.held_by_program()), (NEXT, NEXT), "{}", after.0);
         assert_eq!(
             (&after.0["epoch"], &after.0["pid"]),
             (&2.into(), &pid.into())
@@ -320,7 +336,7 @@ fn a_command_is_traced_from_the_constructors_of_its_libraries_on() {
     let report = session.reports.last().expect("a report");
     assert_eq!(report.held_by("heap", "constructor_holds"), held(3, 111));
     assert_eq!(report.held_by("heap", "parent_holds"), PARENT);
-    assert_eq!(whole(report).count, 13, "{}", report.0);
+    assert_eq!(report.held_by_program().count, 13, "{}", report.0);
     assert_eq!(session.status.code(), Some(5), "{}", session.errors);
     assert_eq!(session.end["exit_code"], 5, "{}", session.end);
     assert_no_losses(&session);

@@ -53,10 +53,10 @@ fn assert_children_are_true(target: &Target, session: &Session, children: usize)
         };
         assert_eq!(report.lost_from_numbers(), [], "{child}: {}", report.0);
         assert_eq!(child["status"], 0, "{child}");
-        let whole = (report.total("live_bytes"), report.total("live_count"));
+        let whole = report.held_by_program();
         let told = (child["bytes"].as_u64(), child["count"].as_u64());
         assert_eq!(
-            (Some(whole.0), Some(whole.1)),
+            (Some(whole.bytes), Some(whole.count)),
             told,
             "{child}: {}",
             report.0
@@ -70,7 +70,7 @@ fn assert_children_are_true(target: &Target, session: &Session, children: usize)
         if !holder.is_empty() {
             assert_eq!(
                 report.held_by("heap", holder).bytes,
-                whole.0,
+                whole.bytes,
                 "{}",
                 report.0
             );
@@ -118,10 +118,10 @@ fn a_shell_may_run_more_short_programs_than_the_table_has_room_for() {
 #[track_caller]
 fn assert_spawned(report: &Report, child: &Value) {
     assert_eq!(child["status"], 0, "{child}");
-    let whole = (report.total("live_bytes"), report.total("live_count"));
+    let whole = report.held_by_program();
     let told = (child["bytes"].as_u64(), child["count"].as_u64());
     assert_eq!(report.0["epoch"], 2, "{}", report.0);
-    assert_eq!((Some(whole.0), Some(whole.1)), told, "{}", report.0);
+    assert_eq!((Some(whole.bytes), Some(whole.count)), told, "{}", report.0);
     // Nobody could look at where its code lies.
     let losses = report.losses();
     assert!(
@@ -158,8 +158,8 @@ fn of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost() {
             }
             // There was no place for its program: what is reported is the child before it.
             Some(report) => {
-                let whole = (report.total("live_bytes"), report.total("live_count"));
-                assert_eq!(whole, (0, 0), "{}", report.0);
+                let whole = report.held_by_program();
+                assert_eq!((whole.bytes, whole.count), (0, 0), "{}", report.0);
                 without_program += 1;
             }
         }
@@ -247,7 +247,7 @@ fn a_process_may_run_more_programs_than_the_table_has_room_for() {
 
 /// Whether all that this one of 401 programs has allocated is there, or else that it was counted late.
 fn is_counted_or_said(report: &Report, options: &[&str], epoch: u64) -> bool {
-    let whole = (report.total("live_count"), report.total("live_bytes"));
-    let is_exact = whole == (7, 7 * (1000 + 401 - epoch));
+    let whole = report.held_by_program();
+    let is_exact = (whole.count, whole.bytes) == (7, 7 * (1000 + 401 - epoch));
     is_exact || options.is_empty() && report.0["unseen_s"].as_f64().is_some()
 }

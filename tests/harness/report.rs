@@ -39,6 +39,26 @@ impl Report {
         number(&self.0["totals"], &format!("/{name}"))
     }
 
+    /// All that is live in the heap, but for what libraries hold that come along with some allocators, from
+    /// their start on.
+    pub fn held_by_program(&self) -> Held {
+        let mut held = Held {
+            bytes: self.total("live_bytes"),
+            count: self.total("live_count"),
+        };
+        let comes_along = |frame: &Frame| {
+            let module = frame.module().unwrap_or_default();
+            module.contains("libstdc++") || module.contains("malloc.so")
+        };
+        for site in self.sites("heap") {
+            if site.frames().iter().any(comes_along) {
+                held.bytes -= site.held().bytes;
+                held.count -= site.held().count;
+            }
+        }
+        held
+    }
+
     /// Bytes still mapped by the program itself.
     pub fn mapped_bytes(&self) -> u64 {
         number(&self.0, "/mapped/live_bytes")

@@ -54,11 +54,19 @@ impl Condition {
                 .filter(|percent| *percent > 0.0 && *percent < 1000.0)
                 .map(Self::ResidentPercent)
                 .ok_or_else(wrong),
-            ("rss", None) => size(bound).map(Self::ResidentBytes).ok_or_else(wrong),
+            ("rss", None) => size_with_unit(bound, size)
+                .map(Self::ResidentBytes)
+                .ok_or_else(wrong),
             ("growth", None) => growth(bound, size, duration).ok_or_else(wrong),
             _ => Err(wrong()),
         }
     }
+}
+
+/// A size that says what it counts: who writes `rss>80` means no 80 bytes.
+fn size_with_unit(text: &str, size: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let has_unit = text.ends_with(|last: char| last.is_ascii_alphabetic());
+    has_unit.then(|| size(text)).flatten()
 }
 
 fn growth(
@@ -79,7 +87,7 @@ fn growth(
         _ => return None,
     };
     Some(Condition::Growth {
-        bytes_per_s: size(bytes.trim())? as f64 / per_s,
+        bytes_per_s: size_with_unit(bytes.trim(), size)? as f64 / per_s,
         lasting,
     })
 }
@@ -167,15 +175,20 @@ impl Alerts {
         }
     }
 
-    /// Takes note of a reading between two looks: what holds only then is told, too.
-    pub fn watch(&mut self, memory: &MemoryTracker) {
-        for (condition, peak) in self.conditions.iter().zip(&mut self.peaks) {
+    /// Takes note of a reading between two looks: what holds only then is told, too. Returns whether a
+    /// condition holds that neither did at the last look nor has since: the next look is due.
+    pub fn watch(&mut self, memory: &MemoryTracker) -> bool {
+        let mut is_new = false;
+        let known = self.held.iter().zip(&mut self.peaks);
+        for (condition, (held, peak)) in self.conditions.iter().zip(known) {
             let now = holding(*condition, memory);
+            is_new |= now.is_some() && held.is_none() && peak.is_none();
             let extent = |alert: &Option<Alert>| alert.as_ref().map_or(f64::MIN, Alert::extent);
             if extent(&now) > extent(peak) {
                 *peak = now;
             }
         }
+        is_new
     }
 
     /// What holds now. `leaks` are the ids of all stacks that are judged leaking.

@@ -47,6 +47,8 @@ fn conditions_read_as_operators_write_them() {
         "rss",
         "rss>",
         "rss>%",
+        "rss>80",
+        "growth>100/h",
         "rss<80%",
         "growth>36MiB",
         "growth>80%",

@@ -49,7 +49,9 @@ pub(super) fn line(material: &Material<'_>) -> ProcessLine {
         growth_by_kind: material.memory.growth().map(kinds),
         growth_by_owner: owners.map(owners_line),
         runtime: runtime.map(Runtime::word),
-        next_tool: owners.and_then(|owners| next_tool(owners, runtime, material.pid)),
+        next_tool: owners
+            .filter(|owners| tells_of_now(material, owners))
+            .and_then(|owners| next_tool(owners, runtime, material.pid)),
     }
 }
 
@@ -75,6 +77,12 @@ fn is_little(losses: &Losses, growth_bytes: i64) -> bool {
         .iter()
         .all(|reason| losses.get(*reason).count == 0)
         && lost_bytes as f64 <= LOST_SHARE * growth_bytes.max(0) as f64
+}
+
+/// Whether what the look found says where the memory is now: that look was not long ago, and what was not
+/// tracked then is not what the user wanted left out.
+fn tells_of_now(material: &Material<'_>, owners: &Owners) -> bool {
+    !material.sizes_filtered && owners.at * 2 >= material.snapshot.elapsed
 }
 
 fn kinds(growth: MemoryGrowth) -> KindsLine {

@@ -102,6 +102,9 @@ fn push_header(out: &mut String, report: &Report) {
         out.push_str(&wrap("  mmap  ", &text));
     }
     pairs_text::push_totals(out, report);
+    if let Some(cut) = cut_stacks(report) {
+        out.push_str(&wrap("  cut   ", &cut));
+    }
     push_remarks(out, report);
 }
 
@@ -110,7 +113,7 @@ fn push_remarks(out: &mut String, report: &Report) {
     let lost: Vec<String> = report
         .losses
         .iter()
-        // A cut stack loses no byte, and each site says itself that its stack is cut.
+        // A cut stack loses no byte; what is cut has a line of its own.
         .filter(|(name, count)| **count > 0 && *name != "stack_truncated")
         .map(|(name, count)| format!("{} {}", plain(name), units::count(*count)))
         .collect();
@@ -126,6 +129,22 @@ fn push_remarks(out: &mut String, report: &Report) {
     }
 }
 
+/// Allocations whose stack is cut, by the reason.
+fn cut_stacks(report: &Report) -> Option<String> {
+    let reasons = report
+        .truncated_stacks
+        .iter()
+        .filter(|(_, count)| **count > 0);
+    let total: u64 = reasons.clone().map(|(_, count)| count).sum();
+    let reasons: Vec<String> = reasons
+        .map(|(reason, count)| format!("{reason} {}", units::count(*count)))
+        .collect();
+    (total > 0).then(|| {
+        let whose = units::counted(total, "allocation");
+        format!("the stacks of {whose} are cut: {}", reasons.join(", "))
+    })
+}
+
 fn heap(report: &Report) -> String {
     let totals = &report.totals;
     let mut text = format!(
@@ -136,7 +155,7 @@ fn heap(report: &Report) -> String {
             .older_counted_s
             .or(report.older_s)
             .map_or_else(String::new, |older_s| format!(
-                " that are {} old, of all",
+                " that are at least {} old, of all",
                 units::elapsed(older_s)
             )),
         units::count(totals.allocated_count),
@@ -165,11 +184,14 @@ fn nothing_listed(report: &Report) -> String {
     }
     let allocated = units::counted(totals.allocated_count, "allocation");
     if totals.freed_count >= totals.allocated_count {
-        format!("nothing live: {allocated}, all freed")
-    } else {
-        let freed = units::count(totals.freed_count);
-        format!("nothing live: {allocated}, {freed} freed")
+        return format!("nothing live: {allocated}, all freed");
     }
+    let freed = units::count(totals.freed_count);
+    let what = match report.older_s {
+        Some(older_s) => format!("nothing live that is {} old", units::elapsed(older_s)),
+        None => "nothing live".to_owned(),
+    };
+    format!("{what}: {allocated}, {freed} freed")
 }
 
 /// The cells of the line above a stack.

@@ -95,6 +95,10 @@ pub(super) struct Traced {
     pub(super) life: Life,
     /// It has ended, and its last reading is taken: what it held then, and how that was judged, stays.
     pub(super) ended: bool,
+    /// Whether its last report has judged several stacks together to be leaking.
+    groups_leak: bool,
+    /// A report of that reading was written, before that of the session's end.
+    pub(super) last_told: bool,
     /// Its last report is written.
     pub(super) reported: bool,
 }
@@ -216,6 +220,8 @@ impl Traced {
             sharers: Sharers::default(),
             life: Life::default(),
             ended: false,
+            groups_leak: false,
+            last_told: false,
             reported: false,
         }
     }

@@ -111,9 +111,10 @@ impl<'a> Watch<'a> {
         for timer in [&mut readings, &mut reports, &mut looks] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
         }
+        let ends_at = self.args.duration.map(|duration| now + duration);
         let end = async {
-            match self.args.duration {
-                Some(duration) => tokio::time::sleep_until(now + duration).await,
+            match ends_at {
+                Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
@@ -153,9 +154,18 @@ impl<'a> Watch<'a> {
                 },
                 () = &mut end => return Ok(EndReason::Duration),
                 _ = looks.tick(), if self.is_loading() => self.look_again(session, output)?,
-                _ = reports.tick() => self.report(session, output)?,
+                // The report of the end is the final one.
+                at = reports.tick() => match ends_at {
+                    Some(ends_at) if at >= ends_at => return Ok(EndReason::Duration),
+                    _ => self.report(session, output)?,
+                },
                 // A report takes a reading itself.
-                _ = readings.tick() => if self.is_due(reading) { self.read(session, output, Purpose::Reading)? },
+                _ = readings.tick() => if self.is_due(reading)
+                    && self.read(session, output, Purpose::Reading)?
+                {
+                    // With long intervals a limit would be reached before anybody is told.
+                    self.write(output, false)?;
+                },
             }
         }
     }
@@ -211,12 +221,13 @@ impl<'a> Watch<'a> {
         self.started.elapsed() - self.last_reading >= reading / 2
     }
 
+    /// Takes a reading of every target; whether a condition of the user begins to hold with it.
     fn read(
         &mut self,
         session: &mut Session,
         output: &mut Output,
         purpose: Purpose,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         self.last_reading = self.started.elapsed();
         session.flush_log();
         session.take_events();
@@ -225,14 +236,16 @@ impl<'a> Watch<'a> {
         let lost = session.mapping_events_lost();
         self.follow_mappings(session, output, lost)?;
         self.take_uncounted(session, output)?;
-        let older = age(self.args).filter(|_| purpose != Purpose::Reading);
+        let may_be_reported = purpose != Purpose::Reading || !self.args.alert.is_empty();
+        let older = age(self.args).filter(|_| may_be_reported);
+        let mut alert_begins = false;
         for target in &mut self.targets {
             if target.is_settled() {
                 continue;
             }
             target.compare_mapped(session, true);
             target.read(session, self.started.elapsed(), older)?;
-            target.watch_memory(self.args);
+            alert_begins |= target.watch_memory(self.args);
         }
         self.looks
             .take(&mut self.targets, session, self.started.elapsed(), purpose);
@@ -240,7 +253,7 @@ impl<'a> Watch<'a> {
         self.follow_processes(session, output)?;
         self.end_unopened(session, output)?;
         self.release_ended(session, Release::All);
-        Ok(())
+        Ok(alert_begins)
     }
 
     fn report(&mut self, session: &mut Session, output: &mut Output) -> anyhow::Result<()> {
@@ -269,17 +282,22 @@ impl<'a> Watch<'a> {
             if target.reported {
                 continue;
             }
+            // The numbers of one that has ended are those of its last report.
+            let is_news = !target.last_told || is_final;
+            target.last_told = target.ended;
             let mut report = |top| {
                 let order = order(self.args.sort);
                 target.report(self.args, &mut self.naming, self.seq, is_final, order, top)
             };
-            let mut listed = report(self.args.top());
-            listed.notices.extend(self.shortcoming.clone());
-            say_changes(&listed);
+            if is_news {
+                let mut listed = report(self.args.top());
+                listed.notices.extend(self.shortcoming.clone());
+                say_changes(&listed);
+                written = written.and(output.line(&Line::Report(listed)));
+            }
             if output.wants_stacks() {
                 whole.push(report(0));
             }
-            written = written.and(output.line(&Line::Report(listed)));
         }
         // Those who read the files may still be there.
         output.stacks(&whole, is_final)?;
@@ -311,7 +329,8 @@ impl<'a> Watch<'a> {
         self.shortcoming = failure.map(|error| shortcoming(error, read.is_ok()));
         let written = self.write(output, true);
         let reason = ended?;
-        read.and(followed).and(settled).and(written)?;
+        read?;
+        followed.and(settled).and(written)?;
         Ok(reason)
     }
 }

@@ -3,7 +3,7 @@
 //! made of another build is never taken.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::root::{LastLink, Root};
@@ -26,8 +26,8 @@ pub(super) fn find(file: &File, path: &Path, roots: &[Root]) -> Option<(File, Pa
     let id = build_id(file);
     if let Some(id) = &id {
         let name = path_of_build_id(id);
-        let found = roots.iter().find_map(|root| open(root, &name));
-        if let Some(found) = found.filter(|found| build_id(found).as_ref() == Some(id)) {
+        let mut found = roots.iter().filter_map(|root| open(root, &name));
+        if let Some(found) = found.find(|found| build_id(found).as_ref() == Some(id)) {
             return Some((found, name));
         }
     }
@@ -39,13 +39,16 @@ pub(super) fn find(file: &File, path: &Path, roots: &[Root]) -> Option<(File, Pa
         folder.join(".debug").join(&name),
         Path::new(DEBUG_FOLDER).join(below).join(&name),
     ];
+    let is_it = |found: &File| match &id {
+        Some(id) => build_id(found).as_ref() == Some(id),
+        None => checksum_of(found) == Some(checksum),
+    };
+    // A debug file may have the name of its object, and the object is in the first of the places.
+    let own = identity(file)?;
     places.into_iter().find_map(|place| {
-        let found = roots.iter().find_map(|root| open(root, &place))?;
-        let is_it = match &id {
-            Some(id) => build_id(&found).as_ref() == Some(id),
-            None => checksum_of(&found) == Some(checksum),
-        };
-        is_it.then_some((found, place))
+        let mut found = roots.iter().filter_map(|root| open(root, &place));
+        let found = found.find(|found| identity(found) != Some(own) && is_it(found))?;
+        Some((found, place))
     })
 }
 
@@ -60,6 +63,12 @@ pub(super) fn is_wanted(file: &File) -> bool {
 pub(super) fn hex_build_id(file: &File) -> Option<String> {
     let id = build_id(file)?;
     Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Device and inode.
+fn identity(file: &File) -> Option<(u64, u64)> {
+    let metadata = file.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn open(root: &Root, path: &Path) -> Option<File> {

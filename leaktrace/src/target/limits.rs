@@ -2,7 +2,7 @@
 //! memory that the process holds. Reads /proc and the cgroup files, and judges nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::Process;
 use super::process::{field, read};
@@ -146,7 +146,7 @@ fn cgroup_folder(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf, Versio
             };
             is_it.then_some(path)
         })?;
-        let (root, mount) = mounts.lines().find_map(|line| {
+        mounts.lines().find_map(|line| {
             let (place, kind) = line.split_once(" - ")?;
             let mut place = place.split(' ').skip(3);
             let (root, mount) = (place.next()?, place.next()?);
@@ -156,19 +156,14 @@ fn cgroup_folder(groups: &str, mounts: &str) -> Option<(PathBuf, PathBuf, Versio
                 (Version::Two, "cgroup2") => true,
                 _ => false,
             };
-            is_it.then_some((root, mount))
-        })?;
-        let below = match root {
-            "/" => group,
-            root => group.strip_prefix(root)?,
-        };
-        // A group outside of what is mounted here shows as /.. and more.
-        if below.split('/').any(|part| part == "..") {
-            return None;
-        }
-        let mount = PathBuf::from(mount);
-        let folder = mount.join(below.trim_start_matches('/'));
-        Some((mount, folder, version))
+            // What is mounted may be a part of the hierarchy that the group is not in.
+            let below = Path::new(group).strip_prefix(root).ok().filter(|_| is_it)?;
+            // A group outside of it shows as /.. and more.
+            let is_outside = below.components().any(|part| part == Component::ParentDir);
+            let mount = PathBuf::from(mount);
+            let folder = mount.join(below);
+            (!is_outside).then_some((mount, folder, version))
+        })
     };
     of_version(Version::One).or_else(|| of_version(Version::Two))
 }

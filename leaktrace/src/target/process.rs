@@ -78,7 +78,10 @@ pub enum TargetError {
         pid: u32,
     },
     /// It belongs to another user.
-    #[error("not allowed to look at process {pid}; run with sudo, outside of a sandbox")]
+    #[error(
+        "not allowed to look at process {pid}; run with sudo, and if that is done, outside of the container, \
+             user namespace or security policy that forbids it"
+    )]
     NotPermitted {
         /// The pid asked for.
         pid: u32,

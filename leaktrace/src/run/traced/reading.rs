@@ -102,9 +102,10 @@ impl Traced {
             .observe(elapsed, memory, self.latest.tracked_bytes());
     }
 
-    /// Whether any site, listed or not, was judged leaking at the latest reading.
+    /// Whether any site, listed or not, was judged leaking at the latest reading, or several together
+    /// were in the latest report.
     pub(in crate::run) fn is_leaking(&self) -> bool {
-        self.leaking().next().is_some()
+        self.groups_leak || self.leaking().next().is_some()
     }
 
     /// The sites that are, of those that hold something that is counted.

@@ -1,7 +1,7 @@
 //! What is said of the latest reading of a traced program: the conditions of the user that hold, and its report.
 
 use super::Traced;
-use crate::analysis::{Alerted, Alerts, ChurnOrder, Condition, Order};
+use crate::analysis::{Alerted, Alerts, ChurnOrder, Condition, Order, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material};
 use crate::report::Report;
@@ -11,13 +11,13 @@ use crate::target::Process;
 
 impl Traced {
     /// Looks whether the last reading is of what the user wants to hear of, though it be over at the next
-    /// report.
-    pub(in crate::run) fn watch_memory(&mut self, args: &TraceArgs) {
-        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
-        alerts.watch(&self.memory);
+    /// report; returns whether that begins with it.
+    pub(in crate::run) fn watch_memory(&mut self, args: &TraceArgs) -> bool {
         if args.churn.is_some() {
             self.temporaries.observe(&self.latest);
         }
+        let alerts = self.alerts.get_or_insert_with(|| alerts(args));
+        alerts.watch(&self.memory)
     }
 
     fn check_alerts(&mut self, args: &TraceArgs) -> Alerted {
@@ -86,6 +86,9 @@ impl Traced {
             jit: &mut self.jit,
         };
         let mut report = compose::report(&material, order, top, &mut naming);
+        let mut listed = report.sites.iter();
+        self.groups_leak = args.group_by != cli::GroupBy::Stack
+            && listed.any(|group| group.verdict == Verdict::Leaking);
         report.notices.extend(self.jit.notices(&self.mappings));
         report.notices.extend(self.sharers.notice());
         let past = self.code_seen.past();
