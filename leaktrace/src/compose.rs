@@ -321,7 +321,7 @@ fn notices(material: &Material<'_>) -> Vec<String> {
         notices.push(notice);
     }
     if let Some(unseen) = material.unseen {
-        notices.push(unseen.notice(material.pid));
+        notices.extend(unseen.notices(material.pid));
     }
     if material.main_thread_ended && material.main_thread_holds_probes {
         notices.push(

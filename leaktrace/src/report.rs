@@ -127,7 +127,7 @@ pub struct Report {
     /// before went with the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
-    /// Seconds after its exec in which the program was not counted.
+    /// Seconds in which the program, or an allocator that it loaded, may not have been counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unseen_s: Option<f64>,
     /// Blocks and mappings younger than so many seconds are not counted among the live ones.

@@ -9,6 +9,7 @@ mod compared;
 mod exits;
 mod footprint;
 mod haste;
+mod late_code;
 mod lineage;
 mod objects;
 mod output;
@@ -119,6 +120,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     session.arm();
     for target in &mut targets {
         target.armed();
+        target.probes_settled(&session);
         target.follow_mappings(&mut session, &mut naming, false);
     }
     drop(haste);

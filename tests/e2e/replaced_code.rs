@@ -69,3 +69,36 @@ fn blocks_of_a_library_never_get_the_names_of_the_one_that_takes_its_place() {
         "{notices}"
     );
 }
+
+/// Mappings inside a free are the allocator's own, and those of code that comes to its place are not.
+#[test]
+fn mappings_of_a_library_that_comes_to_the_place_of_an_allocator_are_counted() {
+    let library = |names: [&'static str; 2]| {
+        let flags = ["-shared", "-fPIC", "-fno-optimize-sibling-calls"];
+        let library = Program::c("moved_frees.c").with(&flags).with(&names);
+        library.path().display().to_string()
+    };
+    let first = library(["-DALLOCATE=dlmalloc", "-DMAP_OR_FREE=dlfree"]);
+    let second = library(["-DALLOCATE=do_allot", "-DMAP_OR_FREE=do_map"]);
+    let program = Program::c("moved_frees.c").linked(&["-ldl"]);
+    let mut target = Target::start(&program, &[&first, &second]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "200ms"]);
+    target.work();
+    // What was loaded before a report was begun is probed in it.
+    for _ in 0..2 {
+        tracer.next_report();
+    }
+    target.answer("let it go");
+    for _ in 0..2 {
+        tracer.next_report();
+    }
+    let there = target.answer("load the other").number("is_there");
+    assert_eq!(there, 1, "the second library is not where the first was");
+    for _ in 0..2 {
+        tracer.next_report();
+    }
+    let mapped = target.answer("map").number("mapped");
+    let session = tracer.stop();
+    let held = session.final_report().held_by("mmap", "do_map");
+    assert_eq!(held.bytes, mapped, "{}", session.final_report().0);
+}

@@ -1,5 +1,6 @@
 //! Children and epochs: what a fork or an exec under trace makes of a traced process.
 
+mod forked;
 mod origin;
 
 use std::time::{Duration, Instant};
@@ -9,11 +10,10 @@ use leaktrace_common::stack::Source;
 use super::haste::Haste;
 use super::traced::{Traced, hazard};
 use crate::compose::Unseen;
-use crate::probes::Program;
 use crate::report::NewTarget;
 use crate::session::{ExitStatus, NewProcess, Session};
 use crate::symbolize::ElfNaming;
-use crate::target::{FileId, Process};
+use crate::target::Process;
 pub(super) use origin::{Origin, origin};
 
 /// Time between two looks at a program whose libraries are being loaded.
@@ -23,26 +23,6 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Traced {
-    /// A child that was forked from this process at this time of the session. It has its parent's code
-    /// and probes.
-    pub(super) fn forked(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.child(child, begun);
-        traced.epoch = self.epoch;
-        traced.objects.clone_from(&self.objects);
-        traced.objects_planned = self.objects_planned;
-        traced.plan = self.plan.clone();
-        traced.functions_told = self.plan.functions().count();
-        traced.own_mappings = self.own_mappings;
-        traced.free_code.clone_from(&self.free_code);
-        traced.mappings = std::sync::Arc::clone(&self.mappings);
-        if traced.comm.is_empty() {
-            traced.comm.clone_from(&self.comm);
-            traced.exe.clone_from(&self.exe);
-        }
-        traced.armed();
-        traced
-    }
-
     /// A child that shared this process's memory until it ran a program of its own.
     pub(super) fn spawned(&self, child: NewProcess, begun: Duration) -> Self {
         let mut traced = self.child(child, begun);
@@ -90,6 +70,7 @@ impl Traced {
         traced.index = child.index;
         traced.unseen = child.exposed.map(Unseen::probes_exchanged);
         traced.parent = Some(self.pid);
+        traced.late_code = self.late_code.of_child(child);
         traced
     }
 
@@ -175,10 +156,7 @@ impl Traced {
         self.take_mappings(&now, session, naming);
         let still_loading = self.objects.len() != known;
         self.attach_new_objects(session)?;
-        let found = self
-            .plan
-            .functions()
-            .any(|probe| probe.program() == Program::AllocateEnter);
+        let found = self.allocation_probes().next().is_some();
         if !(found && !still_loading || is_whole || since.elapsed() > PATIENCE) {
             return Ok(None);
         }
@@ -187,10 +165,10 @@ impl Traced {
         }
         session.take_over(self.index);
         self.waiting_since = None;
-        self.unseen = self.unseen_since_exec(session).or(self.unseen);
+        self.settled(session);
         if self.mmap {
             self.count_own_mappings(session)?;
-        } else if !found {
+        } else if !found && !self.is_told {
             log::warn!(
                 "process {} now runs {}, in which no allocator was found: nothing of it is counted",
                 self.pid,
@@ -205,39 +183,6 @@ impl Traced {
         if self.epoch > 1 { "exec" } else { "fork" }
     }
 
-    /// The objects that allocate in it.
-    fn allocators(&self) -> Vec<FileId> {
-        let entries = self
-            .plan
-            .functions()
-            .filter(|probe| probe.program() == Program::AllocateEnter);
-        let mut files: Vec<FileId> = entries
-            .filter_map(|probe| Some(self.objects.get(probe.object)?.file_id()))
-            .collect();
-        files.dedup();
-        files
-    }
-
-    /// The objects that are probed in whatever it runs: those of the last program that was looked at.
-    fn allocators_in_place(&self) -> Vec<FileId> {
-        match self.unsettled || self.waiting_since.is_some() {
-            true => self.allocators_before.clone(),
-            false => self.allocators(),
-        }
-    }
-
-    /// How long the program ran before its probes were in place; `None` when they were from the
-    /// start, because it allocates with the same objects as the program before.
-    fn unseen_since_exec(&self, session: &Session) -> Option<Unseen> {
-        let exec = session.exec(self.index)?;
-        let allocators = self.allocators();
-        let known = !allocators.is_empty()
-            && allocators
-                .iter()
-                .all(|file| self.allocators_before.contains(file));
-        (!known || !exec.probes_survived).then_some(Unseen::other_allocator(exec.ran))
-    }
-
     /// The program, or the session, has ended before its libraries were looked at. That something was
     /// counted shows that the probes of the program before were its own, too; nothing tells that when
     /// nothing was. Does nothing when they were looked at.
@@ -250,15 +195,17 @@ impl Traced {
             return Ok(());
         }
         self.unsettled = true;
-        if !session.has_allocated(self.index)? {
-            log::warn!(
-                "process {} had begun to run another program ({}), whose allocator was not found \
-                 before the end: nothing of it is counted",
-                self.pid,
-                self.comm
-            );
-            let exec = session.exec(self.index);
-            self.unseen = exec.map(|exec| Unseen::other_allocator(exec.ran));
+        let has_allocated = session.has_allocated(self.index)?;
+        if !has_allocated || self.allocators_before.is_empty() {
+            if !has_allocated && !self.is_told {
+                log::warn!(
+                    "process {} had begun to run another program ({}), whose allocator was not found \
+                     before the end: nothing of it is counted",
+                    self.pid,
+                    self.comm
+                );
+            }
+            self.unseen = self.unseen_so_far(session).or(self.unseen);
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 
 use leaktrace_common::call::Call;
 
-use super::allocator_code::code_of_frees;
 use super::attaching::attach_plan;
 use super::objects::bridges_of;
 use super::traced::Traced;
@@ -134,8 +133,9 @@ impl Traced {
                  `leaktrace doctor` says what is missing",
             ),
         })?;
-        self.free_code
-            .extend(code_of_frees(detection, &self.objects, &self.mappings));
+        self.free_code.add(detection, &self.objects);
+        let now = self.code_seen.latest().unwrap_or(&self.mappings);
+        self.free_code.place(now);
         self.plan.probes.extend(plan.probes);
         self.plan.unprobed.extend(plan.unprobed);
         Ok(())
@@ -168,7 +168,7 @@ impl Traced {
 
     /// Has the process tell when it loads objects, if its dynamic linker is among the objects from
     /// this one on. Without that they are noticed only when stacks lead into them.
-    fn watch_linker(&self, session: &mut Session, first: usize) {
+    fn watch_linker(&mut self, session: &mut Session, first: usize) {
         let linker = self
             .process
             .as_ref()
@@ -209,6 +209,8 @@ impl Traced {
                 "process {} does not tell when it loads objects: {error}",
                 self.pid
             );
+        } else {
+            self.late_code.will_tell();
         }
     }
 }

@@ -27,6 +27,11 @@ impl CodeSeen {
         self.was_there_at_reading = keeps_its_code;
     }
 
+    /// What was mapped at the latest look.
+    pub(super) fn latest(&self) -> Option<&Mappings> {
+        self.latest.as_ref()
+    }
+
     /// Code that has gone.
     pub(super) fn past(&self) -> &PastCode {
         &self.past

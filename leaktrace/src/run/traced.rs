@@ -4,14 +4,15 @@
 mod reading;
 mod reporting;
 
-use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::allocator_code::FreeCode;
 use super::exits::Life;
 use super::haste::Haste;
+use super::late_code::LateCode;
 use super::own_mappings::OwnMappings;
 use super::replaced_code::CodeSeen;
 use super::shared_memory::Sharers;
@@ -53,6 +54,7 @@ pub(super) struct Traced {
     pub(super) specs: Vec<Pair>,
     pub(super) plan: ProbePlan,
     pub(super) mappings: Arc<Mappings>,
+    pub(super) late_code: LateCode,
     /// What has become of code that it had.
     pub(super) code_seen: CodeSeen,
     pub(super) tracker: Tracker,
@@ -80,7 +82,7 @@ pub(super) struct Traced {
     /// What of it was not counted, for how long.
     pub(super) unseen: Option<Unseen>,
     /// Where its functions that free are.
-    pub(super) free_code: Vec<Range<u64>>,
+    pub(super) free_code: FreeCode,
     /// The user wants its system calls counted in any case.
     pub(super) syscalls_wanted: bool,
     /// Mappings that it makes without the C library.
@@ -89,6 +91,8 @@ pub(super) struct Traced {
     pub(super) waiting_since: Option<Instant>,
     /// It has ended before that was found.
     pub(super) unsettled: bool,
+    /// The output has told of it already, while its allocator was looked for.
+    pub(super) is_told: bool,
     /// Processes in its memory that are not counted.
     pub(super) sharers: Sharers,
     /// Its process among those whose ends are waited for.
@@ -188,6 +192,7 @@ impl Traced {
             specs: pairs.to_vec(),
             plan: ProbePlan::default(),
             mappings: Arc::clone(&mappings),
+            late_code: LateCode::new(),
             code_seen: CodeSeen::default(),
             tracker: Tracker::new(),
             memory: MemoryTracker::default(),
@@ -212,11 +217,12 @@ impl Traced {
             functions_told: 0,
             allocators_before: Vec::new(),
             unseen: None,
-            free_code: Vec::new(),
+            free_code: FreeCode::default(),
             syscalls_wanted: false,
             own_mappings: OwnMappings::None,
             waiting_since: None,
             unsettled: false,
+            is_told: false,
             sharers: Sharers::default(),
             life: Life::default(),
             ended: false,
@@ -327,10 +333,14 @@ impl Traced {
         // Asked in any case: it also notes of which time the mappings are that are read now.
         let old = session.mappings_are_old(self.index);
         if !events_lost && !old || self.is_uncounted() {
+            self.late_code.told_nothing(session.events_taken_at());
             return;
         }
+        let looked_at = Instant::now();
         let _haste = Haste::begin();
         let Some(now) = self.mappings_now() else {
+            // It has ended; its children have the code.
+            session.expect_new_code(self.index);
             return;
         };
         // They are those of the next program, if it has executed one by now.
@@ -341,8 +351,18 @@ impl Traced {
             session.reconcile_mapped(self.index, &now);
         }
         self.take_mappings(&now, session, naming);
+        let known = self.allocation_probes().count();
         if let Err(error) = self.attach_new_objects(session) {
             log::warn!("{error:#}");
+            // Its children are to look for themselves.
+            self.unsettled |= self.process.as_ref().is_some_and(Process::has_exited);
+        }
+        // Until one is settled, everything is late.
+        if self.waiting_since.is_none() {
+            if self.allocation_probes().count() > known {
+                self.allocator_came_late(session);
+            }
+            self.late_code.looked(looked_at);
         }
     }
 
@@ -375,6 +395,7 @@ impl Traced {
         self.mappings = Arc::new(known);
         self.describe_code(now, session);
         self.see_code(&before, now, session);
+        self.free_code.place(now);
     }
 
     fn describe_code(&self, now: &Mappings, session: &mut Session) {

@@ -14,6 +14,7 @@ use super::command::Launched;
 use super::exits::{Exits, Life, readable, watch_fd};
 use super::footprint::{Looks, Purpose};
 use super::haste::Haste;
+use super::late_code;
 use super::lineage::LOOK_AGAIN;
 use super::output::Output;
 use super::shared_memory;
@@ -203,6 +204,7 @@ impl<'a> Watch<'a> {
         output: &mut Output,
         events_lost: bool,
     ) -> anyhow::Result<()> {
+        late_code::pass_on_news(&mut self.targets, session);
         for target in &mut self.targets {
             if target.reported {
                 continue;

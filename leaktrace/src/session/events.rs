@@ -15,8 +15,14 @@ use crate::target::Mappings;
 const COMPARED_EVERY: Duration = Duration::from_millis(10);
 
 impl Session {
+    /// When the latest event that is not known yet can have been sent at the earliest.
+    pub fn events_taken_at(&self) -> Instant {
+        self.events_taken_at
+    }
+
     /// Applies all waiting events.
     pub fn take_events(&mut self) {
+        self.events_taken_at = Instant::now();
         // What the ring buffer hands out is given back before the event is looked at.
         while let Some(event) = self.events.next().map(|item| decode(&item)) {
             if let Some(event) = event {

@@ -114,6 +114,8 @@ pub struct Session {
     builder: Option<Builder>,
     /// Processes that have told of new code.
     code_changed: HashSet<u16>,
+    /// When events were taken last.
+    events_taken_at: Instant,
     /// By process: how often code had been removed before its mappings were read last.
     removals_seen: HashMap<u16, u32>,
     /// Processes whose code went while their mappings were read: stacks of that time are not

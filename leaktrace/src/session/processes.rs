@@ -34,6 +34,10 @@ pub struct NewProcess {
     pub tgid: u32,
     /// Where it comes from.
     pub origin: ProcessOrigin,
+    /// Its number among all entries, in their order.
+    pub serial: u32,
+    /// For how long it has been there, at most.
+    pub age: Duration,
     /// When its probes may have gone with those of another process until now: how long at most.
     pub exposed: Option<Duration>,
 }
@@ -134,9 +138,16 @@ impl Session {
         Ok(())
     }
 
+    /// Serial of the latest entry.
+    pub fn serials(&self) -> u32 {
+        self.control.read(0).serials
+    }
+
     /// Entries that the programs have made since this was asked last, in their order. One that is being
     /// filled right now comes next time: nothing can come from it yet.
     pub fn new_processes(&mut self) -> Vec<NewProcess> {
+        // Before the table is read: what comes meanwhile is found next time.
+        let age = self.inherited.as_mut().map(Inherited::look);
         let handed_out = (self.control.read(0).next_process as usize).min(self.processes.len());
         let mut new: Vec<(u16, ProcessState)> = (0u16..)
             .take(handed_out)
@@ -146,7 +157,6 @@ impl Session {
             .collect();
         new.sort_by_key(|(_, state)| state.serial);
         let mut found = Vec::with_capacity(new.len());
-        let age = self.inherited.as_mut().map(Inherited::look);
         for (index, state) in new {
             let parent = state.parent as u16;
             let before = self.processes.read(usize::from(parent));
@@ -171,6 +181,8 @@ impl Session {
                 index,
                 tgid: state.tgid,
                 origin,
+                serial: state.serial,
+                age: age.unwrap_or_default(),
                 exposed: age.filter(|_| is_exposed),
             });
         }

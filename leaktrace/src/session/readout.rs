@@ -35,6 +35,17 @@ impl Session {
         self.code_changed.remove(&process) || missed
     }
 
+    /// Whether the next call of [`Session::mappings_are_old`] will say so, for all that is known.
+    pub fn has_new_code(&self, process: u16) -> bool {
+        let state = self.processes.read(usize::from(process));
+        self.code_changed.contains(&process) || state.mapping_missed != 0
+    }
+
+    /// Has the mappings of a process taken for old, though it has told of nothing.
+    pub fn expect_new_code(&mut self, process: u16) {
+        self.code_changed.insert(process);
+    }
+
     /// Whether no code has gone from a process since its mappings were read that the session was given
     /// last: the dynamic linker says so before it removes any.
     pub fn keeps_its_code(&self, process: u16) -> bool {

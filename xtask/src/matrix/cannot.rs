@@ -13,6 +13,8 @@ pub(super) struct Cannot {
 }
 
 const PRELOADED: &[&str] = &["jemalloc", "tcmalloc", "mimalloc"];
+/// Those that bring the library of C++ along.
+const WITH_CPP: &[&str] = &["jemalloc", "tcmalloc"];
 const NOT_GLIBC: &[&str] = &["jemalloc", "tcmalloc", "mimalloc", "musl"];
 const ROOT: &[&str] = &["glibc-2.41"];
 const MUSL: &[&str] = &["musl"];
@@ -125,6 +127,17 @@ pub(super) const ALL: &[Cannot] = &[
         "pairs",
         "there is no sqlite for musl",
         &["handles_and_memory_of_a_library_are_counted"],
+    ),
+    cannot(
+        WITH_CPP,
+        "many_children",
+        "it counts all that programs hold that end before their code is looked at, and the library of C++ holds a \
+         block that nothing tells from theirs",
+        &[
+            "a_process_may_run_more_programs_than_the_table_has_room_for",
+            "a_shell_may_run_more_short_programs_than_the_table_has_room_for",
+            "of_a_storm_of_short_children_each_is_reported_or_said_to_be_lost",
+        ],
     ),
     cannot(
         PRELOADED,

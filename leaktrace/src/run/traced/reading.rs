@@ -9,7 +9,6 @@ use anyhow::Context;
 use super::Traced;
 use crate::analysis::Verdict;
 use crate::compose::Unseen;
-use crate::run::allocator_code::is_allocators_own;
 use crate::session::Session;
 use crate::snapshot::{SiteReading, Snapshot};
 use crate::target::MemoryUse;
@@ -29,7 +28,10 @@ impl Traced {
         let failed = || format!("failed to read what process {} holds", self.pid);
         let before = self.latest.rss_bytes;
         let mut sites = session.sites(self.index).with_context(failed)?;
-        sites.retain(|site| !is_allocators_own(site, &self.free_code));
+        if session.keeps_its_code(self.index) {
+            self.free_code.note(&sites);
+        }
+        sites.retain(|site| !self.free_code.has_mapped(site));
         let is_uncounted = self.is_uncounted();
         if is_uncounted {
             // They are of the program before.

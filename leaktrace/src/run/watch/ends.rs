@@ -71,7 +71,9 @@ impl Watch<'_> {
         for target in targets.filter(|target| ended.contains(&target.life) && !target.reported) {
             if target.waiting_since.is_some() {
                 target.ended_unsettled(session)?;
-                output.new_target(target.announcement(target.event()))?;
+                if !target.is_told {
+                    output.new_target(target.announcement(target.event()))?;
+                }
             }
         }
         Ok(())

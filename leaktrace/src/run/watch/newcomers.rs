@@ -32,7 +32,7 @@ impl Watch<'_> {
                     continue;
                 }
                 (Some(Origin::Present(place)), ProcessOrigin::Fork(_)) => {
-                    let child = self.targets[place].forked(new, now);
+                    let child = self.targets[place].forked(new, now, session);
                     output.new_target(child.announcement("fork"))?;
                     child
                 }
@@ -115,14 +115,22 @@ impl Watch<'_> {
         for target in &mut self.targets {
             match target.look_again(session, &mut self.naming) {
                 Ok(None) => {}
+                Ok(Some(_)) if target.is_told => {
+                    let loaded = target.loaded();
+                    loaded.map_or(Ok(()), |loaded| output.new_target(loaded))?;
+                }
                 Ok(Some(settled)) => {
                     // It tells of the probes too.
                     drop(target.loaded());
                     output.new_target(settled)?;
                 }
                 Err(error) => {
-                    target.waiting_since = None;
                     log::warn!("{error:#}");
+                    target.attach_failed();
+                    target.ended_unsettled(session)?;
+                    if !target.is_told {
+                        output.new_target(target.announcement(target.event()))?;
+                    }
                 }
             }
         }
