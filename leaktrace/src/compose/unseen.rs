@@ -83,7 +83,8 @@ impl Unseen {
         Some(match self.why {
             Why::OtherAllocator => format!(
                 "what the program did in its first {ms:.0} ms was not seen: its allocator is not the \
-                 one of the program before, or another thread than the main one has executed it"
+                 one of the program before, or another thread than the main one has executed it; what \
+                 that allocator had mapped by then may be listed as mapped by the program"
             ),
             Why::NoPlace => format!(
                 "the process runs another program since {:.1} s, and nothing of that is counted: the table of \
