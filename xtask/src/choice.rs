@@ -24,6 +24,19 @@ pub(crate) fn chosen<'a, T>(
     Ok(all.iter().filter(is_wanted).collect())
 }
 
+/// The same of things that are names themselves.
+///
+/// # Errors
+/// As [`chosen`].
+pub(crate) fn chosen_names(
+    what: &str,
+    names: &[String],
+    all: &'static [&'static str],
+) -> Result<Vec<&'static str>> {
+    let chosen = chosen(what, names, all, |name| name)?;
+    Ok(chosen.into_iter().copied().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,10 +45,7 @@ mod tests {
 
     fn chosen_suites(names: &[&str]) -> Result<Vec<&'static str>> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        Ok(chosen("suite", &names, &SUITES, |suite| suite)?
-            .into_iter()
-            .copied()
-            .collect())
+        chosen_names("suite", &names, &SUITES)
     }
 
     #[test]

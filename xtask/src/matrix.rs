@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
-    choice::chosen,
+    choice::{chosen, chosen_names},
     command::{output, say},
     suites::{self, Run},
     test,
@@ -58,10 +58,7 @@ pub(crate) fn matrix(choice: &Choice) -> Result<()> {
     let environments = chosen("environment", &choice.environments, &ENVIRONMENTS, |one| {
         one.name
     })?;
-    let suites: Vec<&str> = chosen("suite", &choice.suites, &SUITES, |suite| suite)?
-        .into_iter()
-        .copied()
-        .collect();
+    let suites = chosen_names("suite", &choice.suites, &SUITES)?;
     let mut cells = Vec::new();
     for environment in environments {
         cells.extend(run(*environment, &suites)?);

@@ -18,7 +18,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::{choice::chosen, command::say, test, workspace};
+use crate::{
+    choice::{chosen, chosen_names},
+    command::say,
+    test, workspace,
+};
 use emulated::Emulator;
 use kernels::{KERNELS, Kernel, SUITES};
 use outcome::{Cell, Outcome};
@@ -50,10 +54,7 @@ type Suite = (&'static str, PathBuf);
 pub(crate) fn vm(choice: &Choice) -> Result<()> {
     test::prepare("vm")?;
     let kernels = chosen("kernel", &choice.kernels, &KERNELS, |kernel| kernel.series)?;
-    let suites: Vec<&str> = chosen("suite", &choice.suites, &SUITES, |suite| suite)?
-        .into_iter()
-        .copied()
-        .collect();
+    let suites = chosen_names("suite", &choice.suites, &SUITES)?;
     let folder = workspace::target().join("vm");
     let packages = Packages::open(&folder)?;
     let lab = Lab {

@@ -57,7 +57,7 @@ fn guesses(site: Option<&History>) -> [f64; GUESSES] {
         }
         _ => [
             whole,
-            slope((&points[points.len() / 2], last)),
+            points[points.len() / 2].slope_to(last),
             even_growth(points),
             site.cohorts.as_ref().map_or(0.0, |all| all.least_density()),
         ],
@@ -72,18 +72,11 @@ fn even_growth(points: &[Point]) -> f64 {
         let bound = |part: usize| points.get(newest - length + length * part / PARTS);
         let mut rates = [0.0; PARTS];
         for (part, rate) in rates.iter_mut().enumerate() {
-            *rate = bound(part).zip(bound(part + 1)).map_or(0.0, slope);
+            let ends = bound(part).zip(bound(part + 1));
+            *rate = ends.map_or(0.0, |(from, to)| from.slope_to(to));
         }
         rates.sort_unstable_by(f64::total_cmp);
         rates[1]
     };
     ENDS.into_iter().map(of_end).fold(0.0, f64::max)
-}
-
-/// Bytes per second from one point to another.
-fn slope((from, to): (&Point, &Point)) -> f64 {
-    match to.at_s > from.at_s {
-        true => (to.live_bytes as f64 - from.live_bytes as f64) / (to.at_s - from.at_s),
-        false => 0.0,
-    }
 }

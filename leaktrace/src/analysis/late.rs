@@ -73,18 +73,7 @@ pub(super) fn of_rise(points: &[Point]) -> &[Point] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn points(levels: impl Iterator<Item = u64>) -> Vec<Point> {
-        let point = |(at, live_bytes)| Point {
-            at_s: at as f64,
-            live_bytes,
-            low_bytes: live_bytes,
-            freed_bytes: 0,
-            live_count: 0,
-            freed_count: 0,
-        };
-        levels.enumerate().map(point).collect()
-    }
+    use crate::analysis::series::points;
 
     #[test]
     fn a_peak_that_was_given_back_long_ago_is_no_measure_and_teeth_are() {

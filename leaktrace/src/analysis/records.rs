@@ -29,18 +29,7 @@ pub(super) fn may_be_records(points: &[Point]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn points(levels: impl Iterator<Item = u64>) -> Vec<Point> {
-        let point = |(at, live_bytes)| Point {
-            at_s: at as f64,
-            live_bytes,
-            low_bytes: live_bytes,
-            freed_bytes: 0,
-            live_count: 0,
-            freed_count: 0,
-        };
-        levels.enumerate().map(point).collect()
-    }
+    use crate::analysis::series::points;
 
     #[test]
     fn a_pool_that_keeps_the_most_it_needed_rises_as_records_do() {

@@ -43,6 +43,14 @@ impl Point {
         }
     }
 
+    /// Bytes per second from here to a later point; zero without any time between them.
+    pub(super) fn slope_to(&self, later: &Self) -> f64 {
+        match later.at_s > self.at_s {
+            true => (later.live_bytes as f64 - self.live_bytes as f64) / (later.at_s - self.at_s),
+            false => 0.0,
+        }
+    }
+
     /// Whether nothing has happened between two readings.
     fn is_same(&self, other: &Self) -> bool {
         let held = |p: &Self| (p.live_bytes, p.freed_bytes, p.live_count, p.freed_count);
@@ -107,12 +115,8 @@ impl Series {
     /// Slope from the first to the last point, bytes per second: what a ranking of many thousand
     /// sites can afford. Zero for fewer than two points.
     pub(super) fn end_to_end_slope(&self) -> f64 {
-        match (self.points.first(), self.points.last()) {
-            (Some(first), Some(last)) if last.at_s > first.at_s => {
-                (last.live_bytes as f64 - first.live_bytes as f64) / (last.at_s - first.at_s)
-            }
-            _ => 0.0,
-        }
+        let ends = self.points.first().zip(self.points.last());
+        ends.map_or(0.0, |(first, last)| first.slope_to(last))
     }
 
     /// Keeps, of all points but the recent ones, the first of all and the last of each cell. Cells
@@ -141,6 +145,20 @@ impl Series {
         }
         self.points = kept;
     }
+}
+
+/// Points a second apart, with these levels and nothing else.
+#[cfg(test)]
+pub(super) fn points(levels: impl Iterator<Item = u64>) -> Vec<Point> {
+    let point = |(at, live_bytes)| Point {
+        at_s: at as f64,
+        live_bytes,
+        low_bytes: live_bytes,
+        freed_bytes: 0,
+        live_count: 0,
+        freed_count: 0,
+    };
+    levels.enumerate().map(point).collect()
 }
 
 #[cfg(test)]

@@ -57,17 +57,16 @@ pub(super) fn is_one_block(points: &[Point]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::series::points;
 
-    fn points(levels: impl Iterator<Item = u64>) -> Vec<Point> {
-        let point = |(at, live_bytes)| Point {
-            at_s: at as f64,
-            live_bytes,
-            low_bytes: live_bytes,
-            freed_bytes: 0,
+    /// One block, made anew at every reading.
+    fn renewed(levels: impl Iterator<Item = u64>) -> Vec<Point> {
+        let renewed = |(freed_count, point)| Point {
             live_count: 1,
-            freed_count: at as u32,
+            freed_count,
+            ..point
         };
-        levels.enumerate().map(point).collect()
+        (0..).zip(points(levels)).map(renewed).collect()
     }
 
     #[test]
@@ -86,10 +85,10 @@ mod tests {
 
     #[test]
     fn a_block_that_is_made_anew_is_told_from_several() {
-        assert!(is_one_block(&points(0..20)));
-        let mut two = points(0..20);
+        assert!(is_one_block(&renewed(0..20)));
+        let mut two = renewed(0..20);
         two[7].live_count = 2;
         assert!(!is_one_block(&two));
-        assert!(!is_one_block(&points(0..2)));
+        assert!(!is_one_block(&renewed(0..2)));
     }
 }

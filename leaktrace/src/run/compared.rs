@@ -10,11 +10,7 @@ impl Traced {
         if self.reported || !session.wants_mappings(self.index, is_reading) {
             return;
         }
-        let Some(now) = self.mappings_now() else {
-            return;
-        };
-        // They are those of the next program, if it has executed one by now.
-        if session.is_present(self.index) {
+        if let Some(now) = self.own_mappings_now(session) {
             session.compare_mapped(self.index, &now);
         }
     }

@@ -134,6 +134,10 @@ impl Traced {
 /// Has children looked at that were taken up a moment ago, when a process has new code that they may
 /// have come from.
 pub(super) fn pass_on_news(targets: &mut [Traced], session: &mut Session) {
+    let is_new = |target: &Traced| target.late_code.rounds < ROUNDS_OF_A_NEWCOMER;
+    if !targets.iter().any(is_new) {
+        return;
+    }
     let present: HashSet<u32> = targets.iter().map(|target| target.pid).collect();
     let mut changed: HashSet<u32> = HashSet::new();
     // A parent that is not there any more may have had news.
@@ -141,7 +145,7 @@ pub(super) fn pass_on_news(targets: &mut [Traced], session: &mut Session) {
         |parent, changed: &HashSet<u32>| changed.contains(&parent) || !present.contains(&parent);
     // Children stand behind their parents.
     for target in targets {
-        let is_newcomer = target.late_code.rounds < ROUNDS_OF_A_NEWCOMER;
+        let is_newcomer = is_new(target);
         target.late_code.rounds = target.late_code.rounds.saturating_add(1);
         if is_newcomer
             && target

@@ -105,9 +105,7 @@ impl Traced {
     /// opened: many programs end before there is time for that.
     pub(super) fn describe_newcomer(&mut self, session: &mut Session) {
         let _haste = Haste::begin();
-        let now = self.mappings_now();
-        // What was read may be of the program after the next exec.
-        if let Some(now) = now.filter(|_| session.is_present(self.index)) {
+        if let Some(now) = self.own_mappings_now(session) {
             self.remember_mappings(&now, session);
         }
     }

@@ -371,6 +371,12 @@ impl Traced {
         self.process.as_ref()?.mappings().ok()
     }
 
+    /// The same, unless it has executed another program by now: then they may be that one's.
+    pub(super) fn own_mappings_now(&self, session: &Session) -> Option<Mappings> {
+        self.mappings_now()
+            .filter(|_| session.is_present(self.index))
+    }
+
     /// Gives the mappings to the stack walk, and opens what is new in them.
     pub(super) fn take_mappings(
         &mut self,
