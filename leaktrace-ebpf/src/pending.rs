@@ -238,9 +238,26 @@ pub fn covered(slot: u64, word: u64) -> u64 {
 #[inline(always)]
 pub fn abandon(slot: *mut PendingCall, process: u32) {
     // SAFETY: the slot belongs to the running thread, and nothing else writes it.
+    unsafe { give_up(slot, u64::from(process)) };
+}
+
+/// A function of its own with global linkage: the verifier looks at it once, and not once for each of
+/// the states that it leaves behind.
+///
+/// # Safety
+///
+/// `slot` is null or a slot that nothing else writes.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn give_up(slot: *mut PendingCall, process: u64) -> u64 {
+    if slot.is_null() {
+        return 0;
+    }
+    let process = process as u32;
+    // SAFETY: not null, so it is a slot that may be written.
     let call = unsafe { &mut *slot };
     if call.stack_pointer == 0 {
-        return;
+        return 0;
     }
     call.stack_pointer = 0;
     let lane = Call::from_cookie(call.cookie).lane;
@@ -248,6 +265,7 @@ pub fn abandon(slot: *mut PendingCall, process: u32) {
         loss::count(process, Loss::CallAbandoned, call.size_bytes);
     }
     put_back(call, process, lane);
+    0
 }
 
 /// Puts back what a realloc has taken out of the ledger.

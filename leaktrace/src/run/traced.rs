@@ -351,7 +351,7 @@ impl Traced {
             session.reconcile_mapped(self.index, &now);
         }
         self.take_mappings(&now, session, naming);
-        let known = self.allocation_probes().count();
+        let known = self.allocators();
         if let Err(error) = self.attach_new_objects(session) {
             log::warn!("{error:#}");
             // Its children are to look for themselves.
@@ -359,7 +359,9 @@ impl Traced {
         }
         // Until one is settled, everything is late.
         if self.waiting_since.is_none() {
-            if self.allocation_probes().count() > known {
+            let mut new = self.allocators();
+            new.retain(|file| !known.contains(file));
+            if !new.is_empty() && !self.had_probes(&new, session) {
                 self.allocator_came_late(session);
             }
             self.late_code.looked(looked_at);

@@ -51,8 +51,8 @@ impl Traced {
 
     /// The program's allocators are found: what they did before they had probes was not seen.
     pub(super) fn settled(&mut self, session: &Session) {
-        let is_known = !self.allocators().is_empty() && self.had_probes();
-        if is_known && self.probes_survive(session) {
+        let found = self.allocators();
+        if !found.is_empty() && self.had_probes(&found, session) {
             return;
         }
         self.unseen = self.unseen_so_far(session).or(self.unseen);
@@ -62,15 +62,20 @@ impl Traced {
     /// Not all that it was to have could be attached. Some may be in place: then that something was counted
     /// says nothing of the probes of the program before.
     pub(in crate::run) fn attach_failed(&mut self) {
-        if !self.had_probes() {
+        if !self.are_of_before(&self.allocators()) {
             self.allocators_before.clear();
         }
     }
 
-    /// Whether all allocators that were found in it had probes from the program before, or its parent.
-    fn had_probes(&self) -> bool {
-        let found = self.allocators();
-        found
+    /// Whether these allocators had probes from its first instruction on, those of the program before, or
+    /// of its parent.
+    pub(in crate::run) fn had_probes(&self, allocators: &[FileId], session: &Session) -> bool {
+        self.are_of_before(allocators) && self.probes_survive(session)
+    }
+
+    /// Whether all of them were probed in the program before, or its parent.
+    fn are_of_before(&self, allocators: &[FileId]) -> bool {
+        allocators
             .iter()
             .all(|file| self.allocators_before.contains(file))
     }
@@ -101,7 +106,7 @@ impl Traced {
     }
 
     /// The objects that allocate in it.
-    fn allocators(&self) -> Vec<FileId> {
+    pub(in crate::run) fn allocators(&self) -> Vec<FileId> {
         let mut files: Vec<FileId> = self
             .allocation_probes()
             .filter_map(|probe| Some(self.objects.get(probe.object)?.file_id()))
