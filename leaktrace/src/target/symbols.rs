@@ -1,6 +1,7 @@
 //! Symbols, segments and sections of an ELF file, as far as tracing needs them. Trusts no size
 //! that the file states; names no address.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 
@@ -13,6 +14,9 @@ use object::read::elf::Sym;
 use super::Mapping;
 use super::elf::{Elf, Section as Header, pieces};
 use super::wanted::Wanted;
+
+/// More functions than any object has of the names that are looked for: each would get a probe.
+const MAX_FUNCTIONS: usize = 4096;
 
 type Symbol = elf::Sym64<object::Endianness>;
 
@@ -180,6 +184,10 @@ fn add_functions(
     found: &mut Vec<Function>,
 ) -> Result<(), String> {
     let sections = elf.sections()?;
+    let mut known: HashSet<(u64, String)> = found
+        .iter()
+        .map(|function| (function.svma, function.name.clone()))
+        .collect();
     for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
         let of_kind = |header: &&Header| header.sh_type.get(elf.endian) == kind;
         let Some(table) = sections.iter().find(of_kind) else {
@@ -188,10 +196,13 @@ fn add_functions(
         let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
         let strings = sections.section(link).map_err(|error| error.to_string())?;
         for function in functions_of((file, elf), (table, strings), wanted, segments)? {
-            let known =
-                |known: &Function| known.svma == function.svma && known.name == function.name;
-            if !found.iter().any(known) {
+            if known.insert((function.svma, function.name.clone())) {
                 found.push(function);
+            }
+            if found.len() > MAX_FUNCTIONS {
+                let reason =
+                    format!("it defines more than {MAX_FUNCTIONS} functions of a few names");
+                return Err(reason);
             }
         }
     }

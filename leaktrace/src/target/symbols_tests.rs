@@ -58,6 +58,62 @@ fn a_symbol_table_of_gigabytes_in_a_sparse_file_is_refused() {
     assert!(reason.contains("more than leaktrace reads"), "{reason}");
 }
 
+/// An object without segments but one of code, whose .dynsym has this many functions of one name.
+fn object_of_one_name(count: usize) -> Vec<u8> {
+    let (text, strings) = (0x1000u64, b"\0malloc\0");
+    let symbols_at = 64 + 56;
+    let symbols_bytes = (count as u64 + 1) * 24;
+    let strings_at = symbols_at + symbols_bytes;
+    let headers_at = strings_at + strings.len() as u64;
+    let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
+    bytes.resize(16, 0);
+    let mut words = |list: &[(u64, usize)]| {
+        for (word, length) in list {
+            bytes.extend_from_slice(&word.to_le_bytes()[..*length]);
+        }
+    };
+    words(&[(3, 2), (62, 2), (1, 4), (0, 8), (64, 8), (headers_at, 8)]);
+    words(&[(0, 4), (64, 2), (56, 2), (1, 2), (64, 2), (3, 2), (2, 2)]);
+    words(&[(1, 4), (5, 4), (0, 8), (text, 8), (text, 8)]);
+    words(&[(1 << 20, 8), (1 << 20, 8), (4096, 8)]);
+    words(&[(0, 8), (0, 8), (0, 8)]);
+    for number in 0..count as u64 {
+        words(&[
+            (1, 4),
+            (0x12, 1),
+            (0, 1),
+            (1, 2),
+            (text + number, 8),
+            (1, 8),
+        ]);
+    }
+    words(&[(u64::from_le_bytes(*b"\0malloc\0"), 8)]);
+    words(&[
+        (0, 64 - 56),
+        (0, 8),
+        (0, 8),
+        (0, 8),
+        (0, 8),
+        (0, 8),
+        (0, 8),
+        (0, 8),
+    ]);
+    words(&[(0, 4), (11, 4), (0, 8), (0, 8), (symbols_at, 8)]);
+    words(&[(symbols_bytes, 8), (2, 4), (1, 4), (8, 8), (24, 8)]);
+    words(&[(0, 4), (3, 4), (0, 8), (0, 8), (strings_at, 8), (8, 8)]);
+    words(&[(0, 8), (1, 8), (0, 8)]);
+    bytes
+}
+
+#[test]
+fn an_object_with_hundreds_of_thousands_of_one_name_is_refused_at_once() {
+    let few = functions(&file_of(&object_of_one_name(3)), None, &["malloc"]).unwrap();
+    assert_eq!(few.len(), 3);
+    let file = file_of(&object_of_one_name(300_000));
+    let reason = functions(&file, None, &["malloc"]).unwrap_err();
+    assert!(reason.contains("more than 4096 functions"), "{reason}");
+}
+
 #[test]
 fn damaged_sections_are_errors_and_never_panics() {
     let whole = libc_bytes();

@@ -19,6 +19,10 @@ const MAX_PADDING_BYTES: u32 = 15;
 /// hostile.
 const MAX_ROWS: usize = 50_000_000;
 
+/// Instructions that are followed for each byte of a section. Those of a common entry are followed
+/// again for each function, which doubles the bytes in what compilers write.
+const MAX_FOLLOWED: usize = 16;
+
 /// The registers that a walk follows.
 const SP: Register = Register(arch::STACK_POINTER);
 const FP: Register = Register(arch::FRAME_POINTER);
@@ -89,6 +93,7 @@ pub(super) fn read(
         frames: EhFrame::new(section.1, LittleEndian),
         bases: BaseAddresses::default().set_eh_frame(section.0),
         base,
+        left: section.1.len().saturating_mul(MAX_FOLLOWED),
         rare,
         rules,
     };
@@ -100,6 +105,8 @@ struct Reading<'data, 'rules> {
     frames: EhFrame<Slice<'data>>,
     bases: BaseAddresses,
     base: u64,
+    /// Bytes of instructions that may still be followed.
+    left: usize,
     rare: &'rules mut RareRules,
     rules: &'rules mut Rules,
 }
@@ -147,22 +154,28 @@ impl<'data> Reading<'data, '_> {
         let (frames, bases) = (self.frames, self.bases.clone());
         let first = self.rules.unsorted.len();
         let range = fde.initial_address()..fde.initial_address() + fde.len();
-        let Ok(mut table) = fde.rows(&frames, &bases, context) else {
+        let cost = fde.entry_len().saturating_add(fde.cie().entry_len());
+        let table = match self.left.checked_sub(cost) {
+            Some(left) => {
+                self.left = left;
+                fde.rows(&frames, &bases, context).ok()
+            }
+            None => None,
+        };
+        let Some(mut table) = table else {
+            self.leave_out(first, &range);
             return;
         };
         loop {
             let row = match table.next_row() {
-                Ok(Some(row)) => row,
+                Ok(Some(_)) if self.rules.unsorted.len() >= MAX_ROWS => None,
+                Ok(Some(row)) => Some(row),
                 Ok(None) => break,
-                Err(_) => {
-                    // The rest of the function cannot be read.
-                    let known = self.rules.unsorted[first..].last();
-                    let from = known.map_or(self.offset(range.start), |(last, _)| last + 1);
-                    let unknown = Row::of_kind(RowKind::Unsupported);
-                    self.rules.unsorted.push((from, unknown));
-                    self.rules.unsupported += 1;
-                    break;
-                }
+                Err(_) => None,
+            };
+            let Some(row) = row else {
+                self.leave_out(first, &range);
+                return;
             };
             let start = row.start_address();
             let compact = self.compact(fde, row).unwrap_or_else(|| {
@@ -177,6 +190,17 @@ impl<'data> Reading<'data, '_> {
         }
         let rows = first..self.rules.unsorted.len();
         self.rules.functions.push((range, rows));
+    }
+
+    /// The rest of a function, whose rows begin at `first`, cannot be read.
+    fn leave_out(&mut self, first: usize, range: &Range<u64>) {
+        let known = self.rules.unsorted[first..].last();
+        let from = known.map_or(self.offset(range.start), |(last, _)| last + 1);
+        let unknown = Row::of_kind(RowKind::Unsupported);
+        self.rules.unsorted.push((from, unknown));
+        self.rules.unsupported += 1;
+        let rows = first..self.rules.unsorted.len();
+        self.rules.functions.push((range.clone(), rows));
     }
 
     /// Where an address of the code is from its beginning on.

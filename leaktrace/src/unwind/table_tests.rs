@@ -305,3 +305,37 @@ fn code_that_spans_the_address_space_is_left_out() {
         .is_none()
     );
 }
+
+#[test]
+fn a_common_entry_that_takes_hours_is_followed_for_a_part_of_the_functions() {
+    let (functions, instructions) = (1000, 40_000);
+    let mut section = Vec::new();
+    let entry = |section: &mut Vec<u8>, mut body: Vec<u8>| {
+        body.resize(body.len().next_multiple_of(4), 0);
+        section.extend_from_slice(&(body.len() as u32).to_le_bytes());
+        section.extend_from_slice(&body);
+    };
+    // Version 1, "", factors 1 and -8, return address 16; frame at rsp + 8, return address below.
+    let mut common = vec![0, 0, 0, 0, 1, 0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1];
+    common.extend([0x0e, 8].repeat(instructions / 2));
+    entry(&mut section, common);
+    for number in 0..functions {
+        let back = section.len() as u32 + 4;
+        let mut body = back.to_le_bytes().to_vec();
+        body.extend_from_slice(&(0x1000u64 + number * 16).to_le_bytes());
+        body.extend_from_slice(&16u64.to_le_bytes());
+        entry(&mut section, body);
+    }
+    let code = 0x1000..0x1000 + functions * 16;
+    let table = Table::new(
+        (0x10_0000, &section),
+        std::slice::from_ref(&code),
+        &HashSet::new(),
+        &mut RareRules::default(),
+        &mut Rules::default(),
+    )
+    .unwrap();
+    assert_eq!(row_of(&table, code.start).kind(), RowKind::StackPointer);
+    assert_eq!(row_of(&table, code.end - 1).kind(), RowKind::Unsupported);
+    assert!(table.unsupported > functions / 2, "{}", table.unsupported);
+}
