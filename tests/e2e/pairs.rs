@@ -28,10 +28,24 @@ fn bytes_of(pair: &Value, caller: &str) -> u64 {
 
 #[test]
 fn a_pool_and_the_heap_below_it_are_both_exact() {
+    assert_pools_are_exact(&[]);
+}
+
+/// Several pairs, or a pair and the heap, can share a function: each has a probe of its own in it.
+#[test]
+fn pools_of_a_followed_process_are_exact() {
+    assert_pools_are_exact(&["--follow-forks"]);
+}
+
+#[track_caller]
+fn assert_pools_are_exact(more: &[&str]) {
     let pool = "pool_alloc(0i)/pool_free(1)/pool_realloc(0,1*2)";
     let handles = "handle_open(,>1)/handle_close(0)";
     let tickets = "ticket()/handle_close(0)";
-    let options = ["--pair", pool, "--pair", handles, "--pair", tickets];
+    let blocks = "malloc(0)/free(0)";
+    let mut options = ["--pair", pool, "--pair", handles, "--pair", tickets].to_vec();
+    options.extend(["--pair", blocks]);
+    options.extend(more);
     let Traced { report, truth, .. } = trace_with(&Program::c("pools.c"), &[], &options);
     assert_totals_are_true(&report, &truth);
     assert_sites_are_true(&report, &truth);
@@ -62,6 +76,10 @@ fn a_pool_and_the_heap_below_it_are_both_exact() {
     assert_eq!(held["live_count"], 0);
     for name in ["allocated_count", "freed_count"] {
         assert_eq!(held[name], truth.number(&format!("tickets_{name}")));
+    }
+    let held = pair(&report, blocks);
+    for name in ["live_bytes", "live_count", "unmatched_frees"] {
+        assert_eq!(held[name], truth.number(name), "{held}");
     }
 }
 

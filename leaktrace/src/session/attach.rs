@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{ProgramError, UProbe};
+use leaktrace_common::call::Call;
 
 use super::Session;
 use super::inherited::Place;
@@ -159,7 +160,8 @@ impl Session {
             let place = Place {
                 file: object.file,
                 offset: point.file_offset,
-                at_return: program.role() == Role::Return,
+                program,
+                ledger: Call::from_cookie(point.cookie).lane.ledger(),
             };
             inherited
                 .attach(

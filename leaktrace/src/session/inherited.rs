@@ -10,20 +10,25 @@ use std::time::{Duration, Instant};
 
 use super::perf_event::{Dummy, Exchange, Inherit, link, open_dummy, open_event};
 use super::tracefs::Tracefs;
+use crate::probes::{Program, Role};
 use crate::target::{FileId, threads};
 
 /// Names of the groups of definitions begin with this; the pid of their leaktrace follows.
 const GROUP: &str = "leaktrace_";
 
-/// A place that a program is attached to.
+/// A place that a program is attached to, for one ledger: a function can belong to the heap and to pairs,
+/// and a definition has one cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// The object.
     pub(super) file: FileId,
     /// File offset of the probe.
     pub(super) offset: u64,
-    /// Whether the program runs at the return of the function instead of at the offset.
-    pub(super) at_return: bool,
+    /// The program, which also says whether it runs at the return of the function instead of at the offset.
+    pub(super) program: Program,
+    /// Number of the ledger that it changes. What else the cookie says is the same wherever the function is
+    /// probed, or of no consequence; another definition would count its calls twice.
+    pub(super) ledger: u32,
 }
 
 /// The definitions of a session. Dropping it takes all probes off.
@@ -251,7 +256,10 @@ impl Inherited {
 
     fn define(&mut self, place: Place, path: &str) -> io::Result<u64> {
         let name = format!("p{}", self.defined.len());
-        let kind = if place.at_return { 'r' } else { 'p' };
+        let kind = match place.program.role() {
+            Role::Return => 'r',
+            Role::Enter | Role::Ret => 'p',
+        };
         let group = &self.group;
         self.change(&format!(
             "{kind}:{group}/{name} {path}:{:#x}\n",
