@@ -94,8 +94,7 @@ pub fn known(process: u32) -> Option<Known> {
     Some(Known {
         removals,
         serial,
-        // The mappings of a child that are its parent's are not kept up to date.
-        in_doubt: removals != known && code_of == process,
+        in_doubt: removals != known,
         generation: u64::from(code_of + 1) << 32 | u64::from(tables),
     })
 }

@@ -9,23 +9,24 @@ use crate::call::Entry;
 use crate::scratch;
 use crate::walk::{self, Passage};
 
-/// Whether the stack of a call surely does not go through the slot of a return address at `outer`.
+/// How the stack of a call relates to the slot of a return address at `outer`.
 #[inline(always)]
-pub fn is_past(entry: &Entry, process: u32, outer: u64) -> bool {
-    goes_past(
+pub fn passage(entry: &Entry, process: u32, outer: u64) -> Passage {
+    let number = find_passage(
         entry.walk_start(),
         entry.stack_pointer,
         entry.frame_pointer,
         walk::owner(process, Source::Heap),
         outer,
-    ) != 0
+    );
+    Passage::from_number(number)
 }
 
 /// A function of its own with global linkage, so that the verifier looks at it once. It takes
 /// numbers only.
 #[inline(never)]
 #[unsafe(no_mangle)]
-pub extern "C" fn goes_past(
+pub extern "C" fn find_passage(
     instruction_pointer: u64,
     stack_pointer: u64,
     frame_pointer: u64,
@@ -33,7 +34,7 @@ pub extern "C" fn goes_past(
     outer: u64,
 ) -> u64 {
     let Some(area) = scratch::acquire() else {
-        return 0;
+        return Passage::Unknown as u64;
     };
     walk::begin(
         area,
@@ -42,7 +43,7 @@ pub extern "C" fn goes_past(
         frame_pointer,
         owner,
     );
-    let past = walk::to(area, outer) == Passage::Past;
+    let passage = walk::to(area, outer);
     scratch::release(area);
-    u64::from(past)
+    passage as u64
 }

@@ -15,6 +15,7 @@ use leaktrace_common::loss::Loss;
 
 use crate::call::Entry;
 use crate::maps::{IDLE_CALL, PENDING, PROCESSES};
+use crate::walk::Passage;
 use crate::{live, loss, nesting, registers};
 
 /// The map of pending calls is full.
@@ -62,11 +63,11 @@ pub fn forget(tid: u32, process: u32) {
 /// Whether a call that enters at `stack_pointer` runs inside the call of the slot.
 ///
 /// A stack pointer above the remembered one proves that the remembered call has ended without a
-/// return (longjmp, exception); so does a return address that the kernel's trampoline does not
-/// cover any more; so does a caller in the main program when the remembered call is one of a
-/// library's functions, which do not call back; so does a stack that leads past it. At the same stack
-/// pointer with the trampoline in place, the outer function has jumped to the inner one instead of
-/// calling it (reallocarray to realloc in glibc).
+/// return (longjmp, exception); so does a return address that is not in its place any more, or that
+/// the kernel's trampoline does not cover; so does a stack that leads past it. When the stack does not
+/// tell, a caller in the main program counts as proof if the remembered call is one of a library's
+/// functions, which hardly ever call back. At the same stack pointer with the trampoline in place, the
+/// outer function has jumped to the inner one instead of calling it (reallocarray to realloc in glibc).
 #[inline(always)]
 pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
     let stack_pointer = entry.stack_pointer;
@@ -84,12 +85,22 @@ pub fn encloses(call: &PendingCall, process: u32, entry: &Entry) -> bool {
         // called again, because an exception has ended the call that is remembered; another one
         // there was jumped to.
         let again = stack_pointer == outer && entry.call().function == remembered.function;
-        return word == call.return_address && !again;
+        return word == call.return_address
+            && !again
+            && (stack_pointer == outer
+                || nesting::passage(entry, process, outer) != Passage::Past);
     }
-    is_trampoline(process, word, outer)
-        && (stack_pointer == outer
-            || !comes_from_outside(call, process, entry)
-                && !nesting::is_past(entry, process, outer))
+    if !is_trampoline(process, word, outer) {
+        return false;
+    }
+    if stack_pointer == outer {
+        return true;
+    }
+    match nesting::passage(entry, process, outer) {
+        Passage::Through => true,
+        Passage::Past => false,
+        Passage::Unknown => !comes_from_outside(call, process, entry),
+    }
 }
 
 /// Whether the call at `stack_pointer` is made by the main program while the remembered one is in

@@ -46,6 +46,8 @@ pub struct Scratch {
     pub instruction_pointer: u64,
     /// The walk ends with the first frame whose stack pointer is above this.
     pub stop_above: u64,
+    /// 1 when the walk has gone through a signal handler to the code that it has interrupted.
+    pub interrupted: u64,
     /// What the walk begins with.
     pub beginning: Beginning,
     /// Place of the kept walk that is looked at, or that this one may take.

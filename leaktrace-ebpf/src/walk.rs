@@ -68,6 +68,7 @@ pub fn begin(
     walk.stack.record.depth = 0;
     walk.unknown_code = 0;
     walk.stop_above = u64::MAX;
+    walk.interrupted = 0;
     let (stack_pointer, frame_pointer) =
         (walk.beginning.stack_pointer, walk.beginning.frame_pointer);
     let first = window::begin(&mut walk.window, stack_pointer);
@@ -108,13 +109,27 @@ pub fn take(area: *mut Scratch, process: u32) {
 
 /// How a stack relates to a slot of a return address further up.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
 pub enum Passage {
-    /// The function that the slot belongs to is one of those that have led here.
-    Through,
-    /// It is not: the slot is what a call that has ended left on the stack.
-    Past,
     /// The stack could not be followed that far.
-    Unknown,
+    Unknown = 0,
+    /// The function that the slot belongs to is one of those that have led here.
+    Through = 1,
+    /// It is not: the slot is what a call that has ended left on the stack, or a signal handler has led
+    /// here, which has interrupted the function.
+    Past = 2,
+}
+
+impl Passage {
+    /// The one with this number.
+    #[inline(always)]
+    pub const fn from_number(number: u64) -> Self {
+        match number {
+            1 => Self::Through,
+            2 => Self::Past,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Walks up to a slot, by .eh_frame alone: what is found in any other way may have missed a frame.
@@ -128,10 +143,15 @@ pub fn to(area: *mut Scratch, slot: u64) -> Passage {
     walk.stop_above = slot;
     eh_frame::walk(area);
     // SAFETY: as above.
-    let reached = unsafe { core::ptr::read_volatile(&raw const (*area).registers.sp) };
+    let (reached, interrupted) = unsafe {
+        (
+            core::ptr::read_volatile(&raw const (*area).registers.sp),
+            core::ptr::read_volatile(&raw const (*area).interrupted),
+        )
+    };
     match reached {
         below if below <= slot => Passage::Unknown,
-        behind if behind == slot.wrapping_add(8) => Passage::Through,
+        behind if behind == slot.wrapping_add(8) && interrupted == 0 => Passage::Through,
         _ => Passage::Past,
     }
 }

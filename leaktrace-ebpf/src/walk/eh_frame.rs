@@ -62,6 +62,7 @@ unsafe extern "C" fn one_frame(_index: u64, context: *mut c_void) -> i64 {
     match next_frame(walk) {
         Ok(up) => {
             walk.registers = up;
+            walk.interrupted |= up.interrupted;
             match up.sp > walk.stop_above {
                 true => STOP,
                 false => CONTINUE,

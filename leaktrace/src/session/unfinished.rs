@@ -153,7 +153,7 @@ impl Session {
         let state = self.processes.read(waiting.process as usize);
         // Both only go up, and wrap around at the same place.
         let newer = state.removals_known.wrapping_sub(waiting.removals);
-        if state.code_of == waiting.process && newer != 0 {
+        if newer != 0 {
             return Err(match newer.cast_signed() < 0 {
                 true => NotNow::Later,
                 false => NotNow::Never,
