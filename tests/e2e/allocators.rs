@@ -67,6 +67,43 @@ fn assert_exact_with(allocator: &str) {
     ));
 }
 
+/// What an exception has left on the stack is taken for no call that is under way.
+#[test]
+fn calls_after_exceptions_through_operator_new_and_pairs_are_counted() {
+    let pair = "pool_new()/pool_delete(0)";
+    let program = Program::cpp("thrown_out.cc");
+    let mut targets = vec![Target::start(&program, &[])];
+    for allocator in [JEMALLOC, TCMALLOC, TCMALLOC_MINIMAL] {
+        targets.push(preloaded(allocator, &program, &[]));
+    }
+    for mut target in targets {
+        let tracer = Tracer::attach(target.pid(), &["--pair", pair]);
+        let truth = target.work();
+        let session = tracer.stop();
+        let report = session.final_report();
+        let mapped = report.held_by("mmap", "map_below").bytes;
+        assert_eq!(mapped, truth.number("map_below"), "{}", report.0);
+        let held = &report.0["pairs"][0];
+        assert_eq!(held["live_count"], truth.number("objects"), "{held}");
+    }
+}
+
+/// What the program maps when jemalloc asks it to is jemalloc's own, and what jemalloc makes of it is counted.
+#[test]
+fn what_hooks_of_jemalloc_map_is_counted_once() {
+    let _is_there = library(JEMALLOC);
+    let hooks = Program::c("extent_hooks.c").linked(&["-l:libjemalloc.so.2"]);
+    let mut target = Target::start(&hooks, &[]);
+    let tracer = Tracer::attach(target.pid(), &[]);
+    let truth = target.work();
+    let session = tracer.stop();
+    let report = session.final_report();
+    assert_sites_are_true(report, &truth);
+    let mapped = report.held_by("mmap", "map_extent").bytes;
+    assert_eq!(mapped, truth.number("of_arena"), "{}", report.0);
+    assert!(truth.number("in_allocations") > 0);
+}
+
 #[test]
 fn jemalloc_preloaded_is_exact() {
     assert_exact_with(JEMALLOC);

@@ -61,3 +61,17 @@ fn what_is_allocated_inside_mmap_is_counted() {
         assert!(records.all(|site| callers(&site) > 3), "{}", report.0);
     }
 }
+
+/// A handler that maps is no part of the call of mmap that it interrupts, which is given up, and counted.
+#[test]
+fn what_a_handler_maps_that_interrupts_mmap_is_counted() {
+    let program = Program::c("maps_in_handler.c");
+    let flags = ["-DLIBRARY", "-shared", "-fPIC"];
+    let path = program.clone().with(&flags).path();
+    let Traced { report, truth, .. } = trace(&program, &[path_text(&path)]);
+    let mapped = report.held_by("mmap", "map_in_handler").bytes;
+    assert_eq!(mapped, truth.number("map_in_handler"), "{}", report.0);
+    // The others were interrupted before they had begun, or behind their end.
+    let abandoned = report.loss("call_abandoned");
+    assert!(abandoned > 0 && abandoned <= truth.number("interrupted"));
+}
