@@ -90,8 +90,8 @@ pub fn step<M: StackMemory>(
 ///
 /// # Errors
 ///
-/// [`StackEnd::NoInfo`] when the register points to no frame above the stack pointer;
-/// [`StackEnd::Complete`] when the chain of frame pointers has come to its end.
+/// [`StackEnd::NoInfo`] when the register points to no frame above the stack pointer, which is also how a
+/// chain ends: what looks like its end may be any zero that code without frame pointers works with.
 #[inline(always)]
 pub fn step_by_frame_pointer<M: StackMemory>(
     at: &Registers,
@@ -110,7 +110,7 @@ pub fn step_by_frame_pointer<M: StackMemory>(
     };
     let pc = return_address(pc);
     if pc == 0 {
-        return Err(StackEnd::Complete);
+        return Err(StackEnd::NoInfo);
     }
     Ok(Registers {
         pc,

@@ -151,7 +151,7 @@ fn the_chain_of_frame_pointers_is_followed_upwards_only() {
     let up = step_by_frame_pointer(&at(1, 0xf00, 0x1000), &mut stack);
     assert_eq!(up, Ok(at(0x40_2000, 0x1010, 0x1100)));
     let top = step_by_frame_pointer(&at(1, 0x1010, 0x1100), &mut stack);
-    assert_eq!(top, Err(StackEnd::Complete));
+    assert_eq!(top, Err(StackEnd::NoInfo));
     for nowhere in [0, 0xef8, 0x1001, u64::MAX - 7] {
         assert_eq!(
             step_by_frame_pointer(&at(1, 0xf00, nowhere), &mut stack),
