@@ -77,6 +77,36 @@ fn the_perf_map_of_another_user_is_refused() {
     assert_refused("foreign", "belongs to user 12345");
 }
 
+#[test]
+fn the_perf_map_of_an_earlier_process_with_this_pid_is_refused() {
+    assert_refused("old", "before the process began to run this program");
+}
+
+#[test]
+fn a_perf_map_of_the_program_before_an_exec_is_not_believed() {
+    let map = "echo 0 ffffffffffff of_the_program_before > /tmp/perf-$$.map";
+    let program = Program::c("jit.c").path();
+    // To attach takes far longer than the tick by which the time of a file can be off.
+    let script = format!(
+        "{map}; echo ready $$; read line; exec {} none",
+        program.display()
+    );
+    let mut target = Target::start_command(Command::new("sh").args(["-c", &script]));
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "200ms"]);
+    target.say("run it");
+    target.say("work");
+    let refused = (0..50).map(|_| tracer.next_report()).any(|report| {
+        let notices = report.0["notices"].to_string();
+        notices.contains("before the process began to run this program")
+    });
+    let session = tracer.stop();
+    let _ = std::fs::remove_file(format!("/tmp/perf-{}.map", target.pid()));
+    target.end();
+    assert!(refused, "{}", session.final_report().0);
+    let text = session.final_report().0.to_string();
+    assert!(!text.contains("of_the_program_before"), "{text}");
+}
+
 /// .NET has its code in a file of two terabytes. Without its tables, there are still frame pointers; and
 /// one stack is one site, also when it was first seen before the file was.
 #[test]

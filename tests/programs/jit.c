@@ -1,11 +1,12 @@
 /* Makes code while it runs, as a JIT compiler does, that calls malloc; and tells of it in a perf map,
  * or in something that is none. Its truth: what it holds through that code. The argument: how.
- * good, malformed, left (behind at the end), none; fifo, symlink, foreign: no map that may be read; large,
+ * good, malformed, left (behind at the end), none; fifo, symlink, foreign, old: no map that may be read; large,
  * late: no map, and the code lies in a file that is larger than anybody reads, mapped late or not. */
 #include "protocol.h"
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 
 enum { BLOCKS = 40, BLOCK_BYTES = 1000, MALFORMED = 3 };
 
@@ -67,6 +68,12 @@ int main(int count, char **arguments)
     if (!strcmp(how, "foreign")) {
         write_map("made_at_run_time", made, "");
         if (chown(path, 12345, 12345))
+            return 3;
+    }
+    if (!strcmp(how, "old")) {
+        struct timespec times[2] = {{.tv_sec = time(NULL) - 3600}, {.tv_sec = time(NULL) - 3600}};
+        write_map("made_at_run_time", made, "");
+        if (utimensat(AT_FDCWD, path, times, 0))
             return 3;
     }
     if (!strcmp(how, "malformed"))

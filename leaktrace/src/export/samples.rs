@@ -18,6 +18,7 @@ fn frame(function: &str, file: Option<(&str, u32)>) -> Frame {
         file: file.map(|(file, _)| file.to_owned()),
         line: file.map(|(_, line)| line),
         inlined: false,
+        is_exact: false,
     }
 }
 

@@ -42,8 +42,31 @@ impl Session {
         if event.kind == EventKind::Attached as u32 && event.size_bytes == 0 {
             event.size_bytes = self.attached_bytes(&event).unwrap_or(0);
         }
+        self.note_covered_code(&event);
         if let Some(ledger) = self.mapped.get_mut(event.process as usize) {
             ledger.apply(&event);
+        }
+    }
+
+    /// Programs that load code without the dynamic linker put it over code that is known, and nobody
+    /// else tells of that.
+    fn note_covered_code(&mut self, event: &Event) {
+        let of_code = [
+            EventKind::Mapped,
+            EventKind::Unmapping,
+            EventKind::Remapping,
+            EventKind::Remapped,
+        ];
+        if !of_code.iter().any(|kind| event.kind == *kind as u32) {
+            return;
+        }
+        let Ok(process) = u16::try_from(event.process) else {
+            return;
+        };
+        let range = event.address..event.address.saturating_add(event.size_bytes);
+        let code = self.code.get(&process);
+        if code.is_some_and(|code| code.has_code_in(&range)) {
+            self.code_changed.insert(process);
         }
     }
 

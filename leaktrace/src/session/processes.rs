@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use aya::maps::HashMap as BpfHashMap;
@@ -226,6 +226,15 @@ impl Session {
             // Inherited probes are each thread's own; a link stays with the main thread.
             probes_survived: state.executed_by_other_thread == 0 || self.inherited.is_some(),
         })
+    }
+
+    /// When the exec was that began this epoch, by the clock of files; absent when none did under trace.
+    pub fn executed_at(&self, process: u16) -> Option<SystemTime> {
+        let executed_at_ns = self.processes.read(usize::from(process)).executed_at_ns;
+        let ago = Duration::from_nanos(monotonic_ns().saturating_sub(executed_at_ns));
+        SystemTime::now()
+            .checked_sub(ago)
+            .filter(|_| executed_at_ns != 0)
     }
 
     /// When the program ended: with its process, or when that executed another one. Of several that it

@@ -8,6 +8,7 @@ use blazesym::symbolize::{CodeInfo, Sym, Symbolizer};
 
 use super::demangle::demangle;
 use super::held::{Answer, Held};
+use super::signal_return::is_signal_return;
 use super::{Frame, Naming, truncation};
 use crate::debuginfod::{Debuginfod, Errands};
 use crate::target::{FileId, Mapping, Mappings, Object};
@@ -16,8 +17,11 @@ use crate::target::{FileId, Mapping, Mappings, Object};
 pub struct ElfNaming {
     symbolizer: Symbolizer,
     objects: HashMap<FileId, Held>,
-    /// What an address in a file is called: each is asked for once a session.
-    known: HashMap<(FileId, u64), Vec<Name>>,
+    /// What an offset in a file, and how far the address is behind it, is called: each is asked for
+    /// once a session.
+    known: HashMap<(FileId, u64, u64), Vec<Name>>,
+    /// Offsets in files that a signal's handler may return to: whether it does.
+    signal_returns: HashMap<(FileId, u64), bool>,
     failures: u64,
     /// Where debug files are fetched from, if the user wants that.
     servers: Option<(Arc<Debuginfod>, Errands)>,
@@ -42,6 +46,7 @@ impl ElfNaming {
             symbolizer: symbolizer(),
             objects: HashMap::new(),
             known: HashMap::new(),
+            signal_returns: HashMap::new(),
             failures: 0,
             servers: None,
         }
@@ -89,7 +94,7 @@ impl ElfNaming {
         while let Some((id, file)) = errands.take() {
             if let Some(held) = self.objects.get_mut(&id) {
                 held.add_debug_file(file, id);
-                self.known.retain(|(object, _), _| *object != id);
+                self.known.retain(|(object, ..), _| *object != id);
             }
         }
     }
@@ -119,33 +124,50 @@ impl ElfNaming {
         self.failures
     }
 
-    fn names_in(&mut self, id: FileId, file_offset: u64) -> Vec<Name> {
+    /// The names at an offset in a file, with offsets of an address that is so far behind it.
+    fn names_in(&mut self, id: FileId, file_offset: u64, behind: u64) -> Vec<Name> {
         let Some(held) = self.objects.get(&id) else {
             // Not remembered: the object may be held later. Its svma is not known.
             return vec![Name::default()];
         };
-        if let Some(names) = self.known.get(&(id, file_offset)) {
+        if let Some(names) = self.known.get(&(id, file_offset, behind)) {
             return names.clone();
         }
-        // The return address may already belong to the next function, the next line or no segment;
-        // the call instruction ends at the byte before it.
-        let call_svma = held.segments.svma(file_offset.saturating_sub(1));
-        let names = call_svma
-            .and_then(|call_svma| self.look_up(id, call_svma))
+        let svma = held.segments.svma(file_offset);
+        let mut names = svma
+            .and_then(|svma| self.look_up(id, svma))
             .unwrap_or_else(|| {
                 vec![Name {
-                    offset: call_svma.map(|call_svma| call_svma.saturating_add(1)),
+                    offset: svma,
                     ..Name::default()
                 }]
             });
-        self.known.insert((id, file_offset), names.clone());
+        for name in &mut names {
+            name.offset = name.offset.map(|offset| offset.saturating_add(behind));
+        }
+        self.known.insert((id, file_offset, behind), names.clone());
         names
     }
 
+    /// Whether a handler of signals returns to this address: what stands above it in a stack was
+    /// interrupted, and called nothing.
+    fn is_signal_return(&mut self, mappings: &Mappings, address: u64) -> bool {
+        let Some(mapping) = mappings.containing(address) else {
+            return false;
+        };
+        let Some(id) = mapping.file else { return false };
+        let Some(object) = self.objects.get(&id).and_then(Held::object) else {
+            return false;
+        };
+        let file_offset = mapping.file_offset + (address - mapping.start);
+        let known = self.signal_returns.entry((id, file_offset));
+        *known.or_insert_with(|| is_signal_return(object, file_offset))
+    }
+
     /// Asks for the function at this address; `None` when it has no name.
-    fn look_up(&mut self, id: FileId, call_svma: u64) -> Option<Vec<Name>> {
+    fn look_up(&mut self, id: FileId, svma: u64) -> Option<Vec<Name>> {
         let held = self.objects.get_mut(&id)?;
-        match held.ask(&mut self.symbolizer, call_svma) {
+        match held.ask(&mut self.symbolizer, svma) {
             Answer::Names(names) => Some(names),
             Answer::Silent => None,
             Answer::Unreadable => {
@@ -177,32 +199,36 @@ impl Default for ElfNaming {
 impl Naming for ElfNaming {
     fn name(&mut self, mappings: &Mappings, addresses: &[u64]) -> Vec<Vec<Frame>> {
         self.take_fetched();
-        addresses
-            .iter()
-            .map(
-                |address| match mappings.containing(address.saturating_sub(1)) {
-                    None => vec![Frame {
-                        address: *address,
-                        ..Frame::default()
-                    }],
-                    Some(mapping) => self.frames(mapping, *address),
-                },
-            )
-            .collect()
+        let mut was_interrupted = false;
+        let mut frames = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let is_signal_return = self.is_signal_return(mappings, *address);
+            let frame = Frame {
+                address: *address,
+                is_exact: is_signal_return || was_interrupted,
+                ..Frame::default()
+            };
+            was_interrupted = is_signal_return;
+            frames.push(match mappings.containing(frame.asked_address()) {
+                None => vec![frame],
+                Some(mapping) => self.frames(mapping, &frame),
+            });
+        }
+        frames
     }
 }
 
 impl ElfNaming {
-    fn frames(&mut self, mapping: &Mapping, address: u64) -> Vec<Frame> {
+    fn frames(&mut self, mapping: &Mapping, frame: &Frame) -> Vec<Frame> {
         let module = match mapping.path.as_os_str().is_empty() {
             true => "[anon]".to_owned(),
             false => mapping.path.to_string_lossy().into_owned(),
         };
-        let from_start = address - mapping.start;
+        let from_start = frame.asked_address() - mapping.start;
         let names = match mapping.file {
-            Some(id) => self.names_in(id, mapping.file_offset + from_start),
+            Some(id) => self.names_in(id, mapping.file_offset + from_start, frame.behind()),
             None => vec![Name {
-                offset: Some(from_start),
+                offset: Some(from_start + frame.behind()),
                 ..Name::default()
             }],
         };
@@ -211,7 +237,8 @@ impl ElfNaming {
             .map(|name| Frame {
                 function: name.function,
                 module: Some(module.clone()),
-                address,
+                address: frame.address,
+                is_exact: frame.is_exact,
                 offset: name.offset,
                 file: name.file,
                 line: name.line,
@@ -227,8 +254,6 @@ pub(super) fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
     if symbol.size.is_none_or(|size| symbol.offset >= size) || symbol.name.is_empty() {
         return None;
     }
-    // Asked for was the last byte of the call.
-    let offset = symbol.offset as u64 + 1;
     let inlined = symbol.inlined.iter().rev().map(|function| {
         let (file, line) = place(function.code_info.as_ref());
         Name {
@@ -242,7 +267,7 @@ pub(super) fn from_symbol(symbol: &Sym<'_>) -> Option<Vec<Name>> {
     let (file, line) = place(symbol.code_info.as_deref());
     let outer = Name {
         function: Some(demangle(&symbol.name)),
-        offset: Some(offset),
+        offset: Some(symbol.offset as u64),
         file,
         line,
         inlined: false,

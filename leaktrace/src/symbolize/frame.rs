@@ -11,7 +11,7 @@ pub struct Frame {
     /// Path of the object, as the process sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// Return address in the process.
+    /// Return address in the process; of code that a signal has interrupted, where that was.
     #[serde(serialize_with = "hex")]
     pub address: u64,
     /// Bytes behind the start of the function; without a function, the svma in the module.
@@ -25,9 +25,23 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whether the compiler inlined this function into the next frame's.
     pub inlined: bool,
+    /// Whether the address is that of an instruction rather than one that a call returns to.
+    #[serde(skip)]
+    pub is_exact: bool,
 }
 
 impl Frame {
+    /// The address that names are asked for: a return address may already belong to the next
+    /// function or the next line, and the call ends at the byte before it.
+    pub(super) fn asked_address(&self) -> u64 {
+        self.address - self.behind()
+    }
+
+    /// How far the address is behind the one that is asked for.
+    pub(super) fn behind(&self) -> u64 {
+        u64::from(!self.is_exact && self.address > 0)
+    }
+
     /// What it is called: the function's name; without one, `module+0xoffset`; without a module, the
     /// address. Sanitises nothing.
     pub fn label(&self) -> String {

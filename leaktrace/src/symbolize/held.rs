@@ -77,7 +77,7 @@ impl Held {
     pub(super) fn ask(&mut self, symbols: &mut Symbolizer, call_svma: u64) -> Answer {
         let mut answer = Answer::Unreadable;
         for source in &mut self.sources {
-            match source.ask(symbols, call_svma) {
+            match source.ask(symbols, &self.segments, call_svma) {
                 Answer::Unreadable => {}
                 Answer::Silent => answer = Answer::Silent,
                 names => return names,
@@ -106,7 +106,7 @@ impl Asked {
     }
 
     /// A file that cannot be read is asked for less from then on.
-    fn ask(&mut self, symbols: &mut Symbolizer, call_svma: u64) -> Answer {
+    fn ask(&mut self, symbols: &mut Symbolizer, segments: &Segments, call_svma: u64) -> Answer {
         let mut depth = self.depth;
         while depth != Depth::Nothing {
             let faults = truncation::faults();
@@ -117,6 +117,9 @@ impl Asked {
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let call = Input::VirtOffset(call_svma);
                 match symbols.symbolize_single(&source, call) {
+                    // GNU ld leaves functions that it has dropped in the debug information, at
+                    // address 0 and as long as they were.
+                    Ok(Symbolized::Sym(symbol)) if !segments.may_begin_at(symbol.addr) => Ok(None),
                     Ok(Symbolized::Sym(symbol)) => Ok(from_symbol(&symbol)),
                     Ok(Symbolized::Unknown(_)) => Ok(None),
                     Err(_) => Err(()),

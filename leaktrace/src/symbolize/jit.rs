@@ -1,6 +1,8 @@
 //! Names for code that a process makes while it runs, from its perf map, and what people have to
 //! know about them. Asks for these names only where the mapped files have none.
 
+use std::time::SystemTime;
+
 use super::perf_map::PerfMap;
 use super::{Frame, Naming};
 use crate::target::{Mapping, Mappings, PerfMapFile, PerfMapNews, Process, Runtime};
@@ -14,6 +16,8 @@ pub struct JitNames {
     file: Option<PerfMapFile>,
     map: PerfMap,
     refused: Option<String>,
+    /// When the process executed its program, if that is known.
+    executed_at: Option<SystemTime>,
     /// Frames of the report that is being made, in such code, without a name.
     unnamed: u64,
     /// Frames of the report that is being made that stand for functions of Python.
@@ -30,12 +34,18 @@ impl JitNames {
         }
     }
 
+    /// Takes no names that were written before the process executed its program at this time.
+    pub fn begin_at(&mut self, executed_at: Option<SystemTime>) {
+        self.executed_at = executed_at;
+        self.file = self.file.take().map(|file| file.since(executed_at));
+    }
+
     /// Reads what the process has written since, before a report is made. A process that has ended
     /// is absent; its file can still be there.
     pub fn refresh(&mut self, process: Option<&Process>) {
         (self.unnamed, self.python) = (0, 0);
         if let Some(now) = process.and_then(PerfMapFile::of) {
-            self.file = Some(now.after(self.file.take()));
+            self.file = Some(now.after(self.file.take()).since(self.executed_at));
         }
         let Some(file) = &mut self.file else { return };
         self.refused = None;
@@ -90,10 +100,9 @@ impl JitNames {
             self.python += u64::from(function.starts_with(PYTHON_LOOP));
             return;
         }
-        // The call ends at the byte before the return address, which can be another function's.
-        if let Some((name, offset)) = self.map.name(frame.address.saturating_sub(1)) {
+        if let Some((name, offset)) = self.map.name(frame.asked_address()) {
             frame.function = Some(name.to_owned());
-            frame.offset = Some(offset + 1);
+            frame.offset = Some(offset + frame.behind());
         } else if mapping.is_none_or(is_made_at_run_time) {
             self.unnamed += 1;
         }
@@ -120,8 +129,9 @@ pub struct WithJit<'a> {
 impl Naming for WithJit<'_> {
     fn name(&mut self, mappings: &Mappings, addresses: &[u64]) -> Vec<Vec<Frame>> {
         let mut named = self.files.name(mappings, addresses);
-        for (frames, address) in named.iter_mut().zip(addresses) {
-            let mapping = mappings.containing(address.saturating_sub(1));
+        for frames in &mut named {
+            let asked_address = frames.first().map(Frame::asked_address);
+            let mapping = asked_address.and_then(|address| mappings.containing(address));
             self.jit.name(mapping, frames);
         }
         named

@@ -9,6 +9,7 @@ mod held;
 mod jit;
 mod past_code;
 mod perf_map;
+mod signal_return;
 mod suspect;
 mod truncation;
 mod wrappers;

@@ -3,6 +3,7 @@
 mod remembered;
 
 use std::ffi::OsString;
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -76,6 +77,17 @@ impl Mappings {
             .partition_point(|mapping| mapping.start <= address);
         let mapping = self.list.get(after.checked_sub(1)?)?;
         (address < mapping.end).then_some(mapping)
+    }
+
+    /// Whether code can run anywhere in this range.
+    pub fn has_code_in(&self, range: &Range<u64>) -> bool {
+        let first = self
+            .list
+            .partition_point(|mapping| mapping.end <= range.start);
+        self.list[first..]
+            .iter()
+            .take_while(|mapping| mapping.start < range.end)
+            .any(|mapping| mapping.executable)
     }
 
     /// Length of the segment of System V shared memory with this id, up to its last byte that is mapped:
@@ -228,6 +240,18 @@ not a line
         let odd = mappings.containing(0x7f00_0000_5fff).unwrap();
         assert_eq!(odd.path.as_os_str().as_bytes(), b"/x/new\nline\xff");
         assert_eq!(mappings.containing(0x7f00_0000_0000).unwrap().file, None);
+    }
+
+    #[test]
+    fn a_range_has_code_when_any_page_of_it_has() {
+        let mappings = Mappings::parse(TEXT);
+        let (code, data) = (0x7f00_0000_2000, 0x7f00_0000_0000);
+        for range in [data..code + 1, code..code + 1, code + 0x1fff..u64::MAX] {
+            assert!(mappings.has_code_in(&range), "{range:x?}");
+        }
+        for range in [data..code, code + 0x2000..code + 0x3000, code..code] {
+            assert!(!mappings.has_code_in(&range), "{range:x?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::Stat;
 
@@ -15,6 +16,10 @@ use super::root::{LastLink, Root, RootError};
 /// More than this of a perf map is not read. V8 appends to it as long as the process lives.
 const MAX_BYTES: u64 = 256 << 20;
 
+/// The time of a file can be so much before the time at which it was written: kernels stamp it with
+/// their latest tick.
+const FILE_TIME_LAG: Duration = Duration::from_millis(20);
+
 /// The place of a process's perf map. It can be read when the process has ended, which is when
 /// some runtimes write it.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ pub struct PerfMapFile {
     root: Root,
     path: PathBuf,
     uid: u32,
+    /// When the program began whose code it may name.
+    begun_at: Option<SystemTime>,
     /// Which file was read, and how far.
     read: Option<Progress>,
 }
@@ -56,8 +63,16 @@ impl PerfMapFile {
             root: Root::of(process).ok()?,
             path: PathBuf::from(format!("/tmp/perf-{pid}.map")),
             uid: uid.parse().ok()?,
+            begun_at: process.started_at(),
             read: None,
         })
+    }
+
+    /// Refuses a map that was written before the process executed its program.
+    #[must_use]
+    pub fn since(mut self, executed_at: Option<SystemTime>) -> Self {
+        self.begun_at = self.begun_at.max(executed_at);
+        self
     }
 
     /// Goes on with what another place of the same process had read: its user or its root can have
@@ -90,6 +105,9 @@ impl PerfMapFile {
                 "it belongs to user {}, and the process to user {}",
                 stat.st_uid, self.uid
             ));
+        }
+        if self.begun_at.is_some_and(|begun| is_before(&stat, begun)) {
+            return Err("it was written before the process began to run this program".to_owned());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if size_bytes > MAX_BYTES {
@@ -134,6 +152,14 @@ impl PerfMapFile {
             None => PerfMapNews::Anew(bytes),
         })
     }
+}
+
+/// Whether the file was certainly not written to since.
+fn is_before(stat: &Stat, begun: SystemTime) -> bool {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    let written = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
+    written + FILE_TIME_LAG < begun
 }
 
 /// The process's pid in the namespace that it lives in: the last one that /proc names.

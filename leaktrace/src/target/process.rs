@@ -8,10 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use leaktrace_common::arch::ELF_MACHINE;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Container, Mappings, threads};
 
@@ -248,6 +250,21 @@ impl Process {
             .parse()
             .ok()
             .filter(|start| *start != 0)
+    }
+
+    /// When the process was made, by the clock of files; to a tick of the kernel before. Absent when
+    /// it has ended.
+    pub fn started_at(&self) -> Option<SystemTime> {
+        // Field 22 of proc_pid_stat(5), in ticks since the machine was started.
+        let stat = read(self.pid, "stat").ok()?;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+        let started = Duration::from_millis(
+            ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
+        );
+        let now = clock_gettime(ClockId::Boottime);
+        let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
+        SystemTime::now().checked_sub(now.saturating_sub(started))
     }
 
     /// The number behind `Seccomp:`: 0 when no filter is in force.

@@ -67,6 +67,14 @@ impl Segments {
         segment.file_offset.checked_add(svma - segment.svma)
     }
 
+    /// Whether a function can begin at this address: in code, and not where the header of the file is,
+    /// which old linkers map with the code.
+    pub fn may_begin_at(&self, svma: u64) -> bool {
+        const HEADER_BYTES: u64 = 64;
+        let file_offset = self.file_offset(svma);
+        file_offset.is_some_and(|file_offset| file_offset >= HEADER_BYTES)
+    }
+
     /// The address of the code at this file offset. Only executable segments count: linkers let
     /// segments share file pages.
     pub fn svma(&self, file_offset: u64) -> Option<u64> {

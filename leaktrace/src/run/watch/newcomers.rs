@@ -70,7 +70,9 @@ impl Watch<'_> {
         let elapsed = self.started.elapsed();
         self.end_epoch(place, elapsed, session, output)?;
         session.program_ended(self.targets[place].index)?;
+        let executed_at = session.executed_at(new.index);
         self.targets[place] = self.targets[place].executed(new, elapsed);
+        self.targets[place].jit.begin_at(executed_at);
         Ok(())
     }
 
