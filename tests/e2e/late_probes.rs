@@ -112,3 +112,29 @@ fn what_an_allocator_hands_out_right_after_it_was_loaded_is_counted_or_said_to_b
         assert_true(&tracer.wait(), pid);
     }
 }
+
+/// The probes that the allocator had in the program before are gone when the next program loads it.
+#[test]
+fn an_allocator_that_the_next_program_loads_again_is_counted_or_said_to_be_unseen() {
+    for more in [&[][..], &["--follow-forks"]] {
+        let program = Program::c("late_probes.c").linked(&["-ldl"]);
+        let mut target = Target::start(&program, &["load-and-again", library()]);
+        let mut options = vec!["--interval", "200ms"];
+        options.extend(more);
+        let mut tracer = Tracer::attach(target.pid(), &options);
+        let pid = u64::from(target.pid());
+        target.work();
+        await_settled(&mut tracer, vec![pid]);
+        target.say("execute");
+        // The second report of the next program: by then its own probes are in place.
+        for _ in 0..2 {
+            while tracer.next_report().0["epoch"] != 2 {}
+        }
+        target.work();
+        await_settled(&mut tracer, vec![pid]);
+        target.answer("late");
+        target.end();
+        let session = tracer.wait();
+        assert_true(&session, pid);
+    }
+}

@@ -4,7 +4,8 @@
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use leaktrace_tests::{
@@ -278,6 +279,39 @@ fn what_a_program_with_another_allocator_did_first_is_said_to_be_unseen() {
     let other = other.path().display().to_string();
     assert_gap_is_said(&["exec-other", &other], &[]);
     assert_gap_is_said(&["exec-other", &other], &["--follow-forks"]);
+}
+
+/// The kernel closes perf events at such an exec that the process has from its parent.
+#[test]
+fn what_a_program_that_its_user_may_not_read_did_first_is_said_to_be_unseen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let guarded = directory.path().join("guarded");
+    std::fs::copy(program().path(), &guarded).expect("a copy");
+    for (path, mode) in [(directory.path(), 0o755), (&guarded, 0o711)] {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
+    }
+    let guarded = guarded.display().to_string();
+    let mut target = Target::start(&program(), &["fork-guarded", &guarded]);
+    let options = ["--follow-forks", "--interval", "200ms"];
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    target.say("go");
+    let begun = Instant::now();
+    let mut next = |is_wanted: &dyn Fn(&Report) -> bool| loop {
+        let report = tracer.next_report();
+        if report.0["epoch"] == 2 && is_wanted(&report) {
+            break report;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", report.0);
+    };
+    let first = next(&|report| !report.0["unseen_s"].is_null());
+    assert!(first.held_by_program().count < NEXT.count, "{}", first.0);
+    let notices = first.0["notices"].to_string();
+    assert!(notices.contains("set-uid"), "{notices}");
+    target.say("more");
+    let late = next(&|report| report.held_by("heap", "late_holds").count > 0);
+    assert_eq!(late.held_by("heap", "late_holds"), held(6, 66));
+    target.end();
+    tracer.wait();
 }
 
 #[test]

@@ -197,6 +197,18 @@ static void exec_past(int by_clone)
     execl(self_path, self_path, "open-gate", descriptor, (char *)NULL);
 }
 
+/* The child runs a program that it may not read. */
+static void fork_guarded(char *program)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        if (setgid(65534) == 0 && setuid(65534) == 0)
+            execl(program, program, "next", (char *)NULL);
+        _exit(92);
+    }
+    await(child);
+}
+
 int main(int count, char **arguments)
 {
     self_path = arguments[0];
@@ -240,6 +252,8 @@ int main(int count, char **arguments)
         execl(arguments[0], arguments[0], "next", (char *)NULL);
     if (strcmp(what, "exec-other") == 0)
         execl(arguments[2], arguments[2], "next", (char *)NULL);
+    if (strcmp(what, "fork-guarded") == 0)
+        fork_guarded(arguments[2]);
     if (strcmp(what, "exec-brief") == 0)
         execl(arguments[2], arguments[2], "brief", (char *)NULL);
     if (strcmp(what, "exec-past-vfork") == 0 || strcmp(what, "exec-past-clone") == 0)

@@ -19,6 +19,7 @@ enum Why {
     OtherAllocator,
     ProbesExchanged,
     NoPlace,
+    ProbesClosed,
     LackedProbes,
     LateAllocator,
 }
@@ -32,6 +33,11 @@ impl Unseen {
     /// It was forked, and the kernel may have exchanged its probes with those of another process.
     pub const fn probes_exchanged(time: Duration) -> Self {
         Self::because(Why::ProbesExchanged, time)
+    }
+
+    /// It was executed, and the kernel has closed the probes of the program before.
+    pub const fn probes_closed(time: Duration) -> Self {
+        Self::because(Why::ProbesClosed, time)
     }
 
     /// It was executed when there was no place for one more program: nothing of it is counted.
@@ -85,6 +91,11 @@ impl Unseen {
                 "what the program did in its first {ms:.0} ms was not seen: its allocator is not the \
                  one of the program before, or another thread than the main one has executed it; what \
                  that allocator had mapped by then may be listed as mapped by the program"
+            ),
+            Why::ProbesClosed => format!(
+                "what the program did in its first {ms:.0} ms was not seen: it is set-uid or set-gid, has \
+                 capabilities or may not be read by its user, and the kernel takes inherited probes out at \
+                 the exec of such a program"
             ),
             Why::NoPlace => format!(
                 "the process runs another program since {:.1} s, and nothing of that is counted: the table of \

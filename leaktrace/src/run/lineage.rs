@@ -1,6 +1,7 @@
 //! Children and epochs: what a fork or an exec under trace makes of a traced process.
 
 mod forked;
+mod guarded;
 mod origin;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use crate::report::NewTarget;
 use crate::session::{ExitStatus, NewProcess, Session};
 use crate::symbolize::ElfNaming;
 use crate::target::Process;
+pub(super) use guarded::AtExec;
 pub(super) use origin::{Origin, origin};
 
 /// Time between two looks at a program whose libraries are being loaded.
@@ -152,8 +154,9 @@ impl Traced {
             return Ok(None);
         }
         self.take_mappings(&now, session, naming);
-        let still_loading = self.objects.len() != known;
+        let grows = self.objects.len() != known;
         self.attach_new_objects(session)?;
+        let still_loading = grows || self.is_linking(session);
         let found = self.allocation_probes().next().is_some();
         if !(found && !still_loading || is_whole || since.elapsed() > PATIENCE) {
             return Ok(None);
@@ -164,6 +167,7 @@ impl Traced {
         session.take_over(self.index);
         self.waiting_since = None;
         self.settled(session);
+        self.forget_allocators_before(session);
         if self.mmap {
             self.count_own_mappings(session)?;
         } else if !found && !self.is_told {
@@ -194,6 +198,7 @@ impl Traced {
         }
         self.unsettled = true;
         let has_allocated = session.has_allocated(self.index)?;
+        self.ended_perhaps_guarded(has_allocated);
         if !has_allocated || self.allocators_before.is_empty() {
             if !has_allocated && !self.is_told {
                 log::warn!(

@@ -13,6 +13,7 @@ use super::allocator_code::FreeCode;
 use super::exits::Life;
 use super::haste::Haste;
 use super::late_code::LateCode;
+use super::lineage::AtExec;
 use super::own_mappings::OwnMappings;
 use super::replaced_code::CodeSeen;
 use super::shared_memory::Sharers;
@@ -79,6 +80,8 @@ pub(super) struct Traced {
     pub(super) functions_told: usize,
     /// Allocators of the program before an exec: their probes are in place when the next one starts.
     pub(super) allocators_before: Vec<FileId>,
+    /// What became of them then.
+    pub(super) at_exec: AtExec,
     /// What of it was not counted, for how long.
     pub(super) unseen: Option<Unseen>,
     /// Where its functions that free are.
@@ -216,6 +219,7 @@ impl Traced {
             mmap,
             functions_told: 0,
             allocators_before: Vec::new(),
+            at_exec: AtExec::default(),
             unseen: None,
             free_code: FreeCode::default(),
             syscalls_wanted: false,

@@ -45,6 +45,12 @@ impl Session {
         Ok(())
     }
 
+    /// Where a process's dynamic linker says what it is doing, once that was told.
+    pub fn linker_state(&self, process: u16) -> Option<u64> {
+        let address = self.processes.read(usize::from(process)).linker_state;
+        (address != 0).then_some(address)
+    }
+
     /// Tells where a process's dynamic linker says what it is doing; see [`Process::linker`].
     ///
     /// [`Process::linker`]: crate::target::Process::linker

@@ -150,6 +150,11 @@ impl Session {
         self.inherited.is_some() || !self.programs.is_empty()
     }
 
+    /// Whether the probes of a process are those of its children and of the programs that it executes, too.
+    pub fn probes_are_inherited(&self) -> bool {
+        self.inherited.is_some()
+    }
+
     /// Processes that were made in the memory of another one, traced or not, since the last call. Nothing
     /// that they do is counted.
     pub fn new_sharers(&mut self) -> Vec<Sharer> {

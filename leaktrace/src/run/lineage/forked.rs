@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::guarded::AtExec;
 use crate::compose::Unseen;
 use crate::probes::{Probe, Program};
 use crate::run::traced::Traced;
@@ -83,7 +84,10 @@ impl Traced {
     /// All that the program did so far, since its exec or its fork.
     pub(super) fn unseen_so_far(&self, session: &Session) -> Option<Unseen> {
         let exec = session.exec(self.index);
-        let exec = exec.map(|exec| Unseen::other_allocator(exec.ran));
+        let exec = exec.map(|exec| match self.at_exec {
+            AtExec::Closed => Unseen::probes_closed(exec.ran),
+            _ => Unseen::other_allocator(exec.ran),
+        });
         exec.or_else(|| Some(Unseen::lacked_probes(self.late_code.since_fork()?)))
     }
 

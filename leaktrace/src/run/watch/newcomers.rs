@@ -37,7 +37,9 @@ impl Watch<'_> {
                     child
                 }
                 (Some(Origin::Present(place)), ProcessOrigin::ForkAndExec(_)) => {
-                    self.targets[place].spawned(new, now)
+                    let mut child = self.targets[place].spawned(new, now);
+                    child.look_for_guard(session)?;
+                    child
                 }
                 (Some(Origin::Former(place)), _) => self.targets[place].left_behind(new, now),
                 (None, _) => {
@@ -73,7 +75,7 @@ impl Watch<'_> {
         let executed_at = session.executed_at(new.index);
         self.targets[place] = self.targets[place].executed(new, elapsed);
         self.targets[place].jit.begin_at(executed_at);
-        Ok(())
+        self.targets[place].look_for_guard(session)
     }
 
     /// The last report of a program that is gone, while its process runs on.

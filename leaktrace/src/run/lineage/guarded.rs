@@ -1,0 +1,67 @@
+//! Whether a program that was executed has the probes of the program before, or of its parent: the kernel
+//! closes inherited ones at the exec of a program that it guards. Attaches nothing.
+
+use crate::run::traced::Traced;
+use crate::session::Session;
+
+/// What became of inherited probes at an exec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::run) enum AtExec {
+    /// They are in place, or there was no exec, or probes are not inherited.
+    #[default]
+    Kept,
+    /// The kernel has closed them.
+    Closed,
+    /// The program was gone when it was looked at.
+    Unknown,
+}
+
+impl Traced {
+    /// Looks at a program that was just executed. What it has allocated by now shows that its probes are in
+    /// place.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel side cannot be read.
+    pub(in crate::run) fn look_for_guard(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        let Some(process) = self.process.as_ref() else {
+            return Ok(());
+        };
+        if !session.probes_are_inherited() {
+            return Ok(());
+        }
+        let is_guarded = process.is_guarded();
+        // What was read may be of the next program.
+        if !session.is_present(self.index) {
+            self.at_exec = AtExec::Unknown;
+        } else if is_guarded && !session.has_allocated(self.index)? {
+            self.at_exec = AtExec::Closed;
+            self.allocators_before.clear();
+        }
+        Ok(())
+    }
+
+    /// It has ended before it was settled. If it was guarded, the next program lacks the probes of the one
+    /// before it as well.
+    pub(super) fn ended_perhaps_guarded(&mut self, has_allocated: bool) {
+        if self.at_exec == AtExec::Unknown && !has_allocated {
+            self.allocators_before.clear();
+        }
+    }
+
+    /// The program has its own probes now, and those of the program before are gone, unless they are
+    /// inherited: an allocator that it loads from now on comes late, though that program had it.
+    pub(super) fn forget_allocators_before(&mut self, session: &Session) {
+        if !session.probes_are_inherited() {
+            self.allocators_before.clear();
+        }
+    }
+
+    /// Whether its dynamic linker maps objects right now: what is not there may be a moment later, before
+    /// anything of the program runs.
+    pub(super) fn is_linking(&self, session: &Session) -> bool {
+        let state = session.linker_state(self.index);
+        let process = self.process.as_ref().zip(state);
+        process.is_some_and(|(process, state)| process.is_linking(state))
+    }
+}
