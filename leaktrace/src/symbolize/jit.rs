@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::perf_map::PerfMap;
+use super::perf_map::{MAX_PIECES, PerfMap};
 use super::{Frame, Naming};
 use crate::target::{Mapping, Mappings, PerfMapFile, PerfMapNews, Process, Runtime};
 
@@ -65,7 +65,9 @@ impl JitNames {
         let path = self.file.as_ref().map(PerfMapFile::path);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
         let mut notices = Vec::new();
-        if let Some(reason) = &self.refused {
+        let too_much = format!("it names more than {MAX_PIECES} pieces of code");
+        let refused = self.refused.as_ref();
+        if let Some(reason) = refused.or(self.map.is_full.then_some(&too_much)) {
             notices.push(format!(
                 "names of code that was made at run time are not taken from {path}: {reason}"
             ));
@@ -77,7 +79,7 @@ impl JitNames {
             };
             notices.push(format!("{lines} of {path} left out: malformed"));
         }
-        if self.refused.is_none() && self.map.is_empty() {
+        if self.refused.is_none() && !self.map.is_full && self.map.is_empty() {
             let how = Runtime::find(mappings).and_then(|runtime| self.how_to_name(runtime));
             notices.extend(how.map(|how| format!("{how} (it writes {path})")));
         }

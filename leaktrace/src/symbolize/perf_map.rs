@@ -7,6 +7,10 @@ use std::sync::Arc;
 /// Names are cut behind this.
 const MAX_NAME_CHARS: usize = 1024;
 
+/// A map that names more pieces of code than this is not kept: each takes some hundred bytes. The
+/// largest programs have some hundred thousand.
+pub(super) const MAX_PIECES: usize = 2_000_000;
+
 /// Named code that a runtime has made. Where lines speak of the same addresses the later one
 /// holds: code was replaced.
 #[derive(Debug, Default)]
@@ -17,6 +21,9 @@ pub(super) struct PerfMap {
     rest: Vec<u8>,
     /// Lines that are not what they should be.
     pub(super) malformed: u64,
+    /// Whether there were too many pieces. Then none is kept: to keep the first would be to call code
+    /// by names that later lines have taken from it.
+    pub(super) is_full: bool,
 }
 
 /// What is left of the code of one line.
@@ -32,22 +39,39 @@ struct Piece {
 impl PerfMap {
     /// Takes what has been written to the file since.
     pub(super) fn take(&mut self, bytes: &[u8]) {
-        let mut text = std::mem::take(&mut self.rest);
-        text.extend_from_slice(bytes);
-        let whole = text
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        for line in text[..whole].split(|byte| *byte == b'\n') {
-            if line.is_empty() {
-                continue;
-            }
-            match parse(line) {
-                Some((start, end, name)) => self.put(start, end, name.into()),
-                None => self.malformed += 1,
+        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        if !self.rest.is_empty() {
+            self.rest.extend(lines.next().unwrap_or_default());
+            if self.rest.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.rest);
+                self.take_line(&line);
             }
         }
-        self.rest = text[whole..].to_vec();
+        for line in lines {
+            if self.is_full {
+                return;
+            }
+            match line.ends_with(b"\n") {
+                true => self.take_line(line),
+                false => self.rest = line.to_vec(),
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        match parse(line) {
+            _ if line.is_empty() || self.is_full => {}
+            Some((start, end, name)) => self.put(start, end, name.into()),
+            None => self.malformed += 1,
+        }
+        if self.pieces.len() > MAX_PIECES {
+            *self = Self {
+                is_full: true,
+                malformed: self.malformed,
+                ..Self::default()
+            };
+        }
     }
 
     /// Whether no line has named anything.
@@ -161,6 +185,18 @@ mod tests {
         ));
         assert_eq!(map.malformed, 8);
         assert_eq!(map.name(0x1000), Some(("good", 0)));
+    }
+
+    #[test]
+    fn a_map_of_too_many_pieces_names_nothing_until_it_is_written_anew() {
+        let mut map = PerfMap::default();
+        let line = |number: usize| format!("{:x} 1 a\n", number * 2);
+        let text: String = (0..MAX_PIECES).map(line).collect();
+        map.take(text.as_bytes());
+        assert_eq!(map.name(0), Some(("a", 0)));
+        map.take(line(MAX_PIECES).as_bytes());
+        map.take(b"0 1 b\n1 1");
+        assert!(map.is_full && map.is_empty() && map.rest.is_empty());
     }
 
     #[test]
