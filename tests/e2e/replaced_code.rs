@@ -1,6 +1,8 @@
 //! Libraries that take each other's place: what was counted in the code of one never gets the names of
 //! the other.
 
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
 use leaktrace_tests::{Held, Program, Report, Target, Tracer};
 
 const ONE: [&str; 4] = ["-shared", "-fPIC", "-DSUFFIX=alpha", "-DBYTES=111"];
@@ -106,4 +108,35 @@ fn mappings_of_a_library_that_comes_to_the_place_of_an_allocator_are_counted() {
     let session = tracer.stop();
     let held = session.final_report().held_by("mmap", "do_map");
     assert_eq!(held.bytes, mapped, "{}", session.final_report().0);
+}
+
+/// A child is walked by the code that it has, and not by what its parent had there.
+#[test]
+fn stacks_of_a_child_that_replaces_a_library_at_once_are_whole() {
+    const BARE: [&str; 4] = ["-shared", "-fPIC", "-DLIBRARY", "-fomit-frame-pointer"];
+    let program = Program::c("swapped_in_child.c");
+    let libraries = ["-DFRAME=64", "-DFRAME=1024"]
+        .map(|frame| program.clone().with(&BARE).with(&[frame]).path());
+    let paths = libraries.each_ref().map(|path| path.to_string_lossy());
+    let mut target = Target::start(&program, &[&paths[0], &paths[1]]);
+    let options = ["--follow-forks", "--interval", "200ms"];
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    let truth = target.work();
+    assert_eq!(truth.number("same_place"), 1, "the test shows nothing");
+    // The child is there until its code was read: of what ends before nobody knows it.
+    let mut reports = (0..100).map(|_| tracer.next_report());
+    let has_all =
+        |report: &Report| report.held_by("heap", "hold_in_child").count == truth.number("blocks");
+    assert!(reports.any(|report| has_all(&report)), "no report of all");
+    target.end();
+    let session = tracer.wait();
+    let of_child = session.reports.iter().rev().find(|report| has_all(report));
+    let of_child = of_child.expect("the child has a final report");
+    for site in of_child.sites("heap") {
+        if site.is_called_by("hold_in_child") {
+            let frames = site.frames();
+            let leads_on = |name| frames.iter().any(|frame| frame.function() == Some(name));
+            assert!(leads_on("work_in_child") && leads_on("main"), "{frames:?}");
+        }
+    }
 }

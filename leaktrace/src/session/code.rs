@@ -29,6 +29,13 @@ impl Session {
     /// When the kernel refuses.
     pub fn set_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
         self.write_mappings(process, mappings)?;
+        self.mappings_written(process, mappings);
+        Ok(())
+    }
+
+    /// Stacks can be followed by the mappings that the programs have now, their own ones, and not those of
+    /// a parent.
+    pub(super) fn mappings_written(&mut self, process: u16, mappings: &Mappings) {
         self.code.insert(process, mappings.clone());
         if let Some(seen) = self.removals_seen.remove(&process) {
             let now = self.processes.read(usize::from(process)).removals;
@@ -42,7 +49,6 @@ impl Session {
         }
         self.unfinished.note_news();
         self.finish_stacks();
-        Ok(())
     }
 
     /// Where a process's dynamic linker says what it is doing, once that was told.
@@ -60,7 +66,11 @@ impl Session {
     }
 
     /// The half of the table that is not in use is written, then the halves are swapped.
-    fn write_mappings(&mut self, process: u16, mappings: &Mappings) -> anyhow::Result<()> {
+    pub(super) fn write_mappings(
+        &mut self,
+        process: u16,
+        mappings: &Mappings,
+    ) -> anyhow::Result<()> {
         let mut table = Box::new(MappingTable::EMPTY);
         fill(&mut table, mappings, &self.tables);
         let trampoline = mappings

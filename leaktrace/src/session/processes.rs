@@ -128,13 +128,13 @@ impl Session {
         mappings: &Mappings,
     ) -> anyhow::Result<()> {
         let program = program.unwrap_or(0..0);
-        self.set_mappings(process, mappings)?;
+        self.write_mappings(process, mappings)?;
         self.processes.update(usize::from(process), |state| {
             state.program_start = program.start;
             state.program_end = program.end;
             state.code_of = u32::from(process);
         });
-        self.unfinished.note_news();
+        self.mappings_written(process, mappings);
         Ok(())
     }
 
