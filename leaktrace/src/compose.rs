@@ -306,10 +306,13 @@ fn notices(material: &Material<'_>) -> Vec<String> {
     if is_unseen {
         // What there is to say is said below.
     } else if !material.heap_traced {
-        notices.push(
-            "no allocation functions were found in the process: only its mappings are counted"
-                .to_owned(),
-        );
+        let counted = match material.mappings_traced {
+            true => "only its mappings are counted",
+            false => "nothing of it is counted",
+        };
+        notices.push(format!(
+            "no allocation functions were found in the process: {counted}"
+        ));
     } else if heap.allocated_count == 0 && !material.sizes_filtered && !lost {
         notices.push(nothing_seen::allocated(
             snapshot,

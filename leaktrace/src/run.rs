@@ -6,6 +6,7 @@ mod attaching;
 mod children_said;
 mod command;
 mod compared;
+mod descriptors;
 mod exits;
 mod footprint;
 mod haste;
@@ -80,6 +81,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
         [] => None,
         words => Some(Launched::start(words, args.as_root)?),
     };
+    descriptors::raise_limit();
     let pids = match &command {
         Some(command) => vec![command.pid()],
         None => args.pids.clone(),

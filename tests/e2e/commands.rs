@@ -3,12 +3,14 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use leaktrace_tests::{
     PATIENCE, Program, Spawned, Target, Tracer, leaktrace, leaktrace_of_commands, read, run,
     run_to_end, scratch,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
 /// Every signal that is passed on: by name, and real-time ones by number, of which musl has the first for
@@ -153,4 +155,38 @@ fn a_command_started_through_sudo_does_not_run_as_root() {
     };
     assert_eq!(of(&[]), Some(65534 % 200));
     assert_eq!(of(&["--as-root"]), Some(0));
+}
+
+/// A followed process takes a file for each probe and thread: more than fit here.
+#[test]
+fn few_open_files_are_the_commands_limit_and_not_leaktraces() {
+    const FILES: u64 = 64;
+    let directory = scratch();
+    let told = directory.path().join("limits");
+    let mut command = leaktrace_of_commands();
+    command
+        .args(["--format", "json", "--follow-forks", "--", "sh", "-c"])
+        .arg(r#"{ ulimit -Sn; ulimit -Hn; } > "$0"; ls > /dev/null"#)
+        .arg(&told);
+    let given = getrlimit(Resource::Nofile);
+    let few = Rlimit {
+        current: Some(FILES),
+        ..given
+    };
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        command.pre_exec(move || Ok(setrlimit(Resource::Nofile, few)?));
+    }
+    let session = Tracer::start(&mut command).wait();
+    let hard = given
+        .maximum
+        .map_or("unlimited".to_owned(), |most| most.to_string());
+    assert_eq!(read(&told), format!("{FILES}\n{hard}\n"));
+    assert!(!session.errors.contains("open files"), "{}", session.errors);
+    let probes = session.start["probes"].as_array();
+    let refused = probes.into_iter().flatten().find(|probe| {
+        let note = probe["note"].as_str().unwrap_or_default();
+        note.contains("refused")
+    });
+    assert_eq!(refused, None);
 }

@@ -20,6 +20,7 @@ enum Why {
     ProbesExchanged,
     NoPlace,
     ProbesClosed,
+    OwnMappings,
     LackedProbes,
     LateAllocator,
 }
@@ -38,6 +39,11 @@ impl Unseen {
     /// It was executed, and the kernel has closed the probes of the program before.
     pub const fn probes_closed(time: Duration) -> Self {
         Self::because(Why::ProbesClosed, time)
+    }
+
+    /// It was executed, and its system calls were not counted at first.
+    pub const fn own_mappings(time: Duration) -> Self {
+        Self::because(Why::OwnMappings, time)
     }
 
     /// It was executed when there was no place for one more program: nothing of it is counted.
@@ -91,6 +97,9 @@ impl Unseen {
                 "what the program did in its first {ms:.0} ms was not seen: its allocator is not the \
                  one of the program before, or another thread than the main one has executed it; what \
                  that allocator had mapped by then may be listed as mapped by the program"
+            ),
+            Why::OwnMappings => format!(
+                "what the program mapped by system calls of its own in its first {ms:.0} ms was not seen"
             ),
             Why::ProbesClosed => format!(
                 "what the program did in its first {ms:.0} ms was not seen: it is set-uid or set-gid, has \

@@ -170,6 +170,7 @@ impl Traced {
         self.forget_allocators_before(session);
         if self.mmap {
             self.count_own_mappings(session)?;
+            self.counted_own_mappings_late(session);
         } else if !found && !self.is_told {
             log::warn!(
                 "process {} now runs {}, in which no allocator was found: nothing of it is counted",

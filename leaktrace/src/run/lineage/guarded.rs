@@ -1,6 +1,8 @@
-//! Whether a program that was executed has the probes of the program before, or of its parent: the kernel
-//! closes inherited ones at the exec of a program that it guards. Attaches nothing.
+//! What of a program that was executed is not counted from its start on: the kernel closes inherited probes
+//! at the exec of a program that it guards, and system calls are counted later. Attaches nothing.
 
+use crate::compose::Unseen;
+use crate::run::own_mappings::OwnMappings;
 use crate::run::traced::Traced;
 use crate::session::Session;
 
@@ -55,6 +57,16 @@ impl Traced {
         if !session.probes_are_inherited() {
             self.allocators_before.clear();
         }
+    }
+
+    /// System calls of a program are counted from the time on at which it is known to make some, or was settled
+    /// if the user wants them counted in any case.
+    pub(super) fn counted_own_mappings_late(&mut self, session: &Session) {
+        let counts = self.own_mappings == OwnMappings::Counted && self.syscalls_wanted;
+        let ran = session.exec(self.index).filter(|_| counts);
+        self.unseen = self
+            .unseen
+            .or(ran.map(|exec| Unseen::own_mappings(exec.ran)));
     }
 
     /// Whether its dynamic linker maps objects right now: what is not there may be a moment later, before

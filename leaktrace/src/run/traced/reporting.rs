@@ -5,6 +5,7 @@ use crate::analysis::{Alerted, Alerts, ChurnOrder, Condition, Order, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material};
 use crate::report::Report;
+use crate::run::attaching::REFUSED;
 use crate::snapshot::Snapshot;
 use crate::symbolize::{ElfNaming, WithJit};
 use crate::target::Process;
@@ -91,9 +92,24 @@ impl Traced {
             && listed.any(|group| group.verdict == Verdict::Leaking);
         report.notices.extend(self.jit.notices(&self.mappings));
         report.notices.extend(self.sharers.notice());
+        report.notices.extend(self.refused());
         let past = self.code_seen.past();
         report.notices.extend(past.notice(&self.latest.sites));
         report
+    }
+}
+
+impl Traced {
+    /// The functions that the kernel would not have probed, and why not the first.
+    fn refused(&self) -> Option<String> {
+        let refused = self.plan.unprobed.iter();
+        let refused = refused.filter(|unprobed| unprobed.reason.starts_with(REFUSED));
+        let functions: Vec<&str> = refused.clone().map(|unprobed| unprobed.function).collect();
+        let reason = &refused.clone().next()?.reason;
+        Some(format!(
+            "what these functions do is not counted: {} ({reason})",
+            functions.join(", ")
+        ))
     }
 }
 
