@@ -304,7 +304,9 @@ fn what_a_program_that_its_user_may_not_read_did_first_is_said_to_be_unseen() {
         assert!(begun.elapsed() < PATIENCE, "{}", report.0);
     };
     let first = next(&|report| !report.0["unseen_s"].is_null());
-    assert!(first.held_by_program().count < NEXT.count, "{}", first.0);
+    // On a busy machine the program may have been looked at before it began to allocate.
+    let seen = first.held_by("heap", "next_program_holds");
+    assert!(seen.count <= NEXT.count, "{}", first.0);
     let notices = first.0["notices"].to_string();
     assert!(notices.contains("set-uid"), "{notices}");
     target.say("more");
