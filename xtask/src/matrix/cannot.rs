@@ -29,6 +29,7 @@ const NO_BREAK: &str = "musl's brk and sbrk refuse; the test by system calls sta
 const OWN_PRELOAD: &str = "it preloads an allocator of its own";
 const OWN_ROOT: &str = "it runs a copy of the program with files of this machine";
 const OF_THIS_MACHINE: &str = "it runs a program of this machine";
+const NO_RULES: &str = "musl's return from signal handlers has no .eh_frame, so that the walk cannot tell whose call it is";
 const NO_BACKTRACE: &str = "musl has no backtrace, by which the program knows its stacks";
 
 /// Every test that is left out somewhere; the table names each, with the reason.
@@ -44,6 +45,12 @@ pub(super) const ALL: &[Cannot] = &[
         "exact",
         NO_CPP,
         &["thirty_threads_of_new_and_delete_leave_nothing_live"],
+    ),
+    cannot(
+        MUSL,
+        "failure_semantics",
+        NO_RULES,
+        &["what_a_handler_maps_that_interrupts_mmap_is_counted"],
     ),
     cannot(
         MUSL,
