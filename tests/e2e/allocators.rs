@@ -294,4 +294,6 @@ fn a_place_that_the_kernel_refuses_costs_that_function_alone() {
     let reason = refused.map(|probe| (&probe["attached"], probe["note"].is_string()));
     assert_eq!(reason, Some((&serde_json::Value::Bool(false), true)));
     assert!(session.errors.contains("je_valloc"), "{}", session.errors);
+    let notices = report.0["notices"].to_string();
+    assert!(notices.contains("not counted: je_valloc ("), "{notices}");
 }

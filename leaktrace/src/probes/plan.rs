@@ -32,6 +32,8 @@ pub struct Unprobed {
     pub function: &'static str,
     /// Why.
     pub reason: String,
+    /// Whether it was to be probed, and the kernel would not have it.
+    pub refused_by_kernel: bool,
 }
 
 /// One probe.
@@ -199,6 +201,7 @@ pub fn plan(
             object: unfollowed.object,
             function: unfollowed.name,
             reason: unfollowed.reason.clone(),
+            refused_by_kernel: false,
         });
     }
     let wanted = detection
@@ -213,6 +216,7 @@ pub fn plan(
                 object: found.object,
                 function: found.name,
                 reason: reason.clone(),
+                refused_by_kernel: false,
             }),
             treatment => {
                 let index = plan.functions().count();

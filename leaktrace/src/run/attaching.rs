@@ -8,9 +8,6 @@ use leaktrace_common::call::Call;
 use crate::probes::{Group, Point, ProbePlan, Unprobed};
 use crate::session::AttachError;
 
-/// With this the reason of a function begins that the kernel would not have probed.
-pub(super) const REFUSED: &str = "the kernel refused its probe";
-
 /// Attaches the groups of a plan in their order. A function of which one probe is refused gets no
 /// more of them, and moves to those that are not probed; the others of its link are tried one by
 /// one.
@@ -43,7 +40,8 @@ pub(super) fn attach_plan(
             Some(Unprobed {
                 object: probe.object,
                 function: probe.function,
-                reason: format!("{REFUSED}: {reason}"),
+                reason: format!("the kernel refused its probe: {reason}"),
+                refused_by_kernel: true,
             })
         })
         .collect();

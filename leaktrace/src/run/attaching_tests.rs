@@ -44,6 +44,7 @@ fn one_refused_place_costs_its_function_alone() {
     assert!(plan.probes.iter().all(|probe| probe.function != "valloc"));
     assert_eq!(plan.unprobed[0].function, "valloc");
     assert!(plan.unprobed[0].reason.contains("not that one"));
+    assert!(plan.unprobed[0].refused_by_kernel);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use crate::analysis::{Alerted, Alerts, ChurnOrder, Condition, Order, Verdict};
 use crate::cli::{self, TraceArgs};
 use crate::compose::{self, GroupBy, Material};
 use crate::report::Report;
-use crate::run::attaching::REFUSED;
 use crate::snapshot::Snapshot;
 use crate::symbolize::{ElfNaming, WithJit};
 use crate::target::Process;
@@ -103,7 +102,7 @@ impl Traced {
     /// The functions that the kernel would not have probed, and why not the first.
     fn refused(&self) -> Option<String> {
         let refused = self.plan.unprobed.iter();
-        let refused = refused.filter(|unprobed| unprobed.reason.starts_with(REFUSED));
+        let refused = refused.filter(|unprobed| unprobed.refused_by_kernel);
         let functions: Vec<&str> = refused.clone().map(|unprobed| unprobed.function).collect();
         let reason = &refused.clone().next()?.reason;
         Some(format!(
