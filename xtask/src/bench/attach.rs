@@ -21,7 +21,7 @@ pub(super) fn measure(options: &Attach) -> Result<()> {
     )?;
     for _ in 0..options.rounds.max(1) {
         let begun = Instant::now();
-        let (mut leaktrace, output) = attach_leaktrace(busy.pid())?;
+        let (mut leaktrace, output) = attach_leaktrace(busy.pid(), &[])?;
         attached.push(begun.elapsed().as_secs_f64() * 1e3);
         let begun = Instant::now();
         interrupt(leaktrace.pid());

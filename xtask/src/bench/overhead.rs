@@ -29,16 +29,24 @@ enum Tracer {
     Untraced,
     Floor,
     Leaktrace,
+    /// leaktrace on the same calls, which `--min-size` keeps it from counting: no stack, no ledger.
+    NotCounting,
     Memleak,
     Heaptrack,
 }
 
 impl Tracer {
-    const ALONE: [Self; 3] = [Self::Untraced, Self::Floor, Self::Leaktrace];
-    const ALL: [Self; 5] = [
+    const ALONE: [Self; 4] = [
         Self::Untraced,
         Self::Floor,
         Self::Leaktrace,
+        Self::NotCounting,
+    ];
+    const ALL: [Self; 6] = [
+        Self::Untraced,
+        Self::Floor,
+        Self::Leaktrace,
+        Self::NotCounting,
         Self::Memleak,
         Self::Heaptrack,
     ];
@@ -48,6 +56,7 @@ impl Tracer {
             Self::Untraced => "untraced",
             Self::Floor => "floor",
             Self::Leaktrace => "leaktrace",
+            Self::NotCounting => "not counting",
             Self::Memleak => "memleak-libbpf",
             Self::Heaptrack => "heaptrack",
         }
@@ -91,9 +100,13 @@ fn one(tracer: Tracer, peers: Option<&Peers>, depth: u32, milliseconds: u32) -> 
             let _floor = floor::attach(&target)?;
             target.go()
         }
-        Tracer::Leaktrace => {
+        Tracer::Leaktrace | Tracer::NotCounting => {
             let before = target.code()?;
-            let _leaktrace = attach_leaktrace(target.pid())?;
+            let options: &[&str] = match tracer {
+                Tracer::NotCounting => &["--min-size", "1G"],
+                _ => &[],
+            };
+            let _leaktrace = attach_leaktrace(target.pid(), options)?;
             let after = target.code()?;
             if before.0 == after.0 || before.1 == after.1 {
                 bail!("it says that it is attached, but malloc and free have no probes");
@@ -107,11 +120,15 @@ fn one(tracer: Tracer, peers: Option<&Peers>, depth: u32, milliseconds: u32) -> 
     }
 }
 
-/// leaktrace on a process, armed; the second value keeps its output open.
-pub(super) fn attach_leaktrace(pid: u32) -> Result<(Running, BufReader<ChildStdout>)> {
+/// leaktrace with these options on a process, armed; the second value keeps its output open.
+pub(super) fn attach_leaktrace(
+    pid: u32,
+    options: &[&str],
+) -> Result<(Running, BufReader<ChildStdout>)> {
     let mut leaktrace = Running::start(
         Command::new(workspace::leaktrace())
             .args(["-p", &pid.to_string(), "-q", "-i", "1h", "--format", "json"])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped()),
     )?;
@@ -193,8 +210,9 @@ fn say_table(depth: u32, rounds: usize, tracers: &[Tracer], times: &[Vec<f64>]) 
     }
     let leaktrace = middle(Tracer::Leaktrace);
     say(&format!(
-        "  leaktrace is {:.2} x the floor",
-        leaktrace / floor
+        "  leaktrace is {:.2} x the floor; of that, the stack and the ledger take {:.0} ns",
+        leaktrace / floor,
+        leaktrace - middle(Tracer::NotCounting),
     ));
     if tracers.contains(&Tracer::Memleak) {
         let share = leaktrace / middle(Tracer::Memleak);
