@@ -169,7 +169,8 @@ impl Program {
         command.arg(source).args(&self.libraries);
         let output = command.output().unwrap_or_else(|error| {
             panic!(
-                "cannot run {}: {error}; cargo xtask setup installs it",
+                "cannot run {}: {error}; cargo xtask setup installs it \
+                 (in a guest of cargo xtask vm: run it once without --guests-only)",
                 self.compiler.display()
             )
         });
