@@ -72,3 +72,32 @@ fn code_that_a_program_puts_in_the_place_of_other_code_has_its_own_name_and_stac
     assert_eq!(report.loss("stack_truncated"), 0);
     assert_eq!(report.held_by("heap", "load"), Held::default());
 }
+
+#[test]
+fn code_that_a_child_puts_in_the_place_of_its_parents_has_its_own_name_and_stack() {
+    let mut target = Target::start(&Program::c("own_loader.c"), &["in a child"]);
+    let options = ["--follow-forks", "--interval", "200ms", "--top", "0"];
+    let mut tracer = Tracer::attach(target.pid(), &options);
+    let mut truth = target.work();
+    for step in ["put other code there", "allocate in it"] {
+        // Of parent and child in turn; what was mapped before a report was begun is known in it.
+        for _ in 0..5 {
+            tracer.next_report();
+        }
+        truth = target.answer(step);
+    }
+    let session = tracer.stop();
+    let mut last = session.reports.iter().rev();
+    let site = last.find_map(|report| {
+        let mut sites = report.sites("heap");
+        sites.find(|site| site.is_called_by("other_at_the_place"))
+    });
+    let Some(site) = site else {
+        panic!("no site in the child's code");
+    };
+    let of_child = truth.sites().into_iter().nth(1).map(|(_, held)| held);
+    assert_eq!(Some(site.held()), of_child);
+    let frames = site.frames();
+    let caller = frames.get(1).and_then(|frame| frame.function());
+    assert_eq!(caller, Some("main"), "{frames:?}");
+}

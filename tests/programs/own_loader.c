@@ -1,7 +1,8 @@
 /* Maps code by itself, without the dynamic linker, and then other code at the same place. Both are pages of
- * this very program. */
+ * this very program. With an argument, a child does what comes after the first code. */
 #include "protocol.h"
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 enum { OF_ONE = 40, OF_OTHER = 30, BLOCK_BYTES = 600, PAGE = 4096 };
 
@@ -50,8 +51,9 @@ static allocates *load(allocates *code, void *place)
     return (allocates *)(uintptr_t)mapped;
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    (void)arguments;
     begin();
     allocates *code = load(one_at_the_place, NULL);
     for (int i = 0; i < OF_ONE; i++)
@@ -60,6 +62,8 @@ int main(void)
     say("done\n");
     if (!wait_line())
         _exit(94);
+    if (count > 1 && fork() != 0)
+        _exit(wait(NULL) < 0);
     load(other_at_the_place, (void *)(uintptr_t)code);
     say("done\n");
     if (!wait_line())

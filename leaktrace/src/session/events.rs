@@ -63,9 +63,18 @@ impl Session {
         let Ok(process) = u16::try_from(event.process) else {
             return;
         };
+        // A child has its parent's until it gets its own.
+        let code_of = self.processes.read(usize::from(process)).code_of;
+        let code = u16::try_from(code_of).ok();
+        let Some(code) = code.and_then(|owner| self.code.get(&owner)) else {
+            return;
+        };
         let range = event.address..event.address.saturating_add(event.size_bytes);
-        let code = self.code.get(&process);
-        if code.is_some_and(|code| code.has_code_in(&range)) {
+        // Code that was made at run time has no rules: programs may change it all day long.
+        if code
+            .code_in(&range)
+            .any(|known| known.file.is_some() || may_bring_file(event))
+        {
             self.code_changed.insert(process);
         }
     }
@@ -132,6 +141,16 @@ impl Session {
             ledger.compare(&ranges.collect::<Vec<_>>());
         }
     }
+}
+
+/// Whether a call may have mapped code of a file.
+fn may_bring_file(event: &Event) -> bool {
+    let protection = event.old_size_bytes;
+    let is_mapped = event.kind == EventKind::Mapped as u32;
+    event.kind == EventKind::Remapped as u32
+        || is_mapped
+            && protection & libc::PROT_EXEC as u64 != 0
+            && event.flags & libc::MAP_ANONYMOUS as u64 == 0
 }
 
 fn decode(bytes: &[u8]) -> Option<Event> {

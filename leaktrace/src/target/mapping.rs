@@ -79,15 +79,15 @@ impl Mappings {
         (address < mapping.end).then_some(mapping)
     }
 
-    /// Whether code can run anywhere in this range.
-    pub fn has_code_in(&self, range: &Range<u64>) -> bool {
+    /// The code of which some lies in this range.
+    pub fn code_in(&self, range: &Range<u64>) -> impl Iterator<Item = &Mapping> {
         let first = self
             .list
             .partition_point(|mapping| mapping.end <= range.start);
         self.list[first..]
             .iter()
             .take_while(|mapping| mapping.start < range.end)
-            .any(|mapping| mapping.executable)
+            .filter(|mapping| mapping.executable)
     }
 
     /// Length of the segment of System V shared memory with this id, up to its last byte that is mapped:
@@ -247,10 +247,10 @@ not a line
         let mappings = Mappings::parse(TEXT);
         let (code, data) = (0x7f00_0000_2000, 0x7f00_0000_0000);
         for range in [data..code + 1, code..code + 1, code + 0x1fff..u64::MAX] {
-            assert!(mappings.has_code_in(&range), "{range:x?}");
+            assert!(mappings.code_in(&range).next().is_some(), "{range:x?}");
         }
         for range in [data..code, code + 0x2000..code + 0x3000, code..code] {
-            assert!(!mappings.has_code_in(&range), "{range:x?}");
+            assert!(mappings.code_in(&range).next().is_none(), "{range:x?}");
         }
     }
 
