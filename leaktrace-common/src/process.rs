@@ -39,8 +39,8 @@ pub struct ProcessState {
     /// In the first epoch's entry: index of the epoch whose probes count. Those of the epoch
     /// before may still be in place, and fire too.
     pub probes_of: u32,
-    /// Index of the process whose mapping tables and bridges describe this one: its own, or its
-    /// parent's right after a fork.
+    /// Index of the process whose mapping tables describe this one: its own, or that of a process from
+    /// which it was forked, as long as that has them.
     pub code_of: u32,
     /// Index of the process that forked, or of the epoch before; its own when user space chose it.
     pub parent: u32,
@@ -66,8 +66,9 @@ pub struct ProcessState {
     /// Number of the entry among all that the session has made, from 1 on: places of the table are
     /// used again, numbers are not.
     pub serial: u32,
-    /// Always zero.
-    pub padding: u32,
+    /// Index of the process whose bridges this one has: its own, or those of a process from which it
+    /// was forked.
+    pub bridges_of: u32,
 }
 
 /// The linker's state while it removes objects: RT_DELETE of link.h.

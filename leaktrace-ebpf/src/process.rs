@@ -108,12 +108,12 @@ pub fn count_unmatched_of_pair(process: u32, pair: u8) {
     }
 }
 
-/// Index of the process whose mapping tables describe this one.
+/// Index of the process whose bridges this one has.
 #[inline(always)]
-pub fn code_of(process: u32) -> u32 {
+pub fn bridges_of(process: u32) -> u32 {
     match PROCESSES.get_ptr(process) {
         // SAFETY: the pointer is a live map value; volatile because user space writes it.
-        Some(state) => unsafe { core::ptr::read_volatile(&raw const (*state).code_of) },
+        Some(state) => unsafe { core::ptr::read_volatile(&raw const (*state).bridges_of) },
         None => process,
     }
 }
@@ -154,6 +154,10 @@ pub fn forked(ctx: &RawTracePointContext) {
         (*state).present = child;
         (*state).probes_of = child;
         (*state).code_of = (*old).code_of;
+        (*state).bridges_of = (*old).bridges_of;
+        // As much in doubt as its parent's: it may have the code that came after that which went.
+        (*state).removals_known = (*old).removals_known;
+        (*state).removals = (*old).removals;
         (*state).parent = parent;
         (*state).syscalls = (*old).syscalls;
         // Last: user space takes the entry as filled when it has an id.
@@ -193,6 +197,7 @@ pub fn executed(ctx: &RawTracePointContext) {
         (*state).present = index;
         (*state).probes_of = index;
         (*state).code_of = index;
+        (*state).bridges_of = index;
         (*state).parent = before;
         (*state).executed_by_other_thread = u32::from(old_tid as u32 != tgid);
         (*state).executed_at_ns = bpf_ktime_get_ns();

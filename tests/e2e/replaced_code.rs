@@ -113,15 +113,39 @@ fn mappings_of_a_library_that_comes_to_the_place_of_an_allocator_are_counted() {
 /// A child is walked by the code that it has, and not by what its parent had there.
 #[test]
 fn stacks_of_a_child_that_replaces_a_library_at_once_are_whole() {
+    assert_stacks_of_child_are_whole("child", &["fork"]);
+}
+
+/// And not by what its parent has there by now.
+#[test]
+fn stacks_of_a_child_whose_parent_replaces_a_library_are_whole() {
+    let steps = ["fork", "swap", "allocate in the child"];
+    assert_stacks_of_child_are_whole("parent", &steps);
+}
+
+/// Nor by what its parent had there until a moment before the fork.
+#[test]
+fn stacks_of_a_child_that_is_forked_right_after_a_library_was_replaced_are_whole() {
+    assert_stacks_of_child_are_whole("before", &["swap and fork"]);
+}
+
+fn assert_stacks_of_child_are_whole(who_swaps: &str, steps: &[&str]) {
     const BARE: [&str; 4] = ["-shared", "-fPIC", "-DLIBRARY", "-fomit-frame-pointer"];
     let program = Program::c("swapped_in_child.c");
     let libraries = ["-DFRAME=64", "-DFRAME=1024"]
         .map(|frame| program.clone().with(&BARE).with(&[frame]).path());
     let paths = libraries.each_ref().map(|path| path.to_string_lossy());
-    let mut target = Target::start(&program, &[&paths[0], &paths[1]]);
+    let mut target = Target::start(&program, &[&paths[0], &paths[1], who_swaps]);
     let options = ["--follow-forks", "--interval", "200ms"];
     let mut tracer = Tracer::attach(target.pid(), &options);
-    let truth = target.work();
+    let mut truth = target.work();
+    for step in steps {
+        // What a process had mapped before a report was begun is known in it.
+        for _ in 0..5 {
+            tracer.next_report();
+        }
+        truth = target.answer(step);
+    }
     assert_eq!(truth.number("same_place"), 1, "the test shows nothing");
     // The child is there until its code was read: of what ends before nobody knows it.
     let mut reports = (0..100).map(|_| tracer.next_report());

@@ -58,7 +58,7 @@ fn cross_bridges(walk: &mut Scratch, process: u32, caller: u64) -> u64 {
 fn cross(walk: &mut Scratch, process: u32, address: u64) -> Option<u64> {
     let key = BridgeKey {
         address,
-        process: process::code_of(process),
+        process: process::bridges_of(process),
         padding: 0,
     };
     let place = BRIDGES.get_ptr(key)?;

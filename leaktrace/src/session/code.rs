@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use aya::maps::HashMap as BpfHashMap;
+use aya::maps::{HashMap as BpfHashMap, MapData};
 use leaktrace_common::limits::MAX_MAPPINGS;
 use leaktrace_common::mapping::{MappingTable, TableRef};
 use leaktrace_common::stack::{Bridge, BridgeKey};
@@ -63,6 +63,37 @@ impl Session {
     pub fn set_linker_state(&mut self, process: u16, address: u64) {
         self.processes
             .update(usize::from(process), |state| state.linker_state = address);
+    }
+
+    /// Children that are walked by the tables of this process get what it had: what it maps from now on is not
+    /// theirs.
+    pub(super) fn leave_code_to_children(
+        &mut self,
+        process: u16,
+        now: &Mappings,
+    ) -> anyhow::Result<()> {
+        let before = match self.code.get(&process) {
+            Some(before) if !before.executable().eq(now.executable()) => before.clone(),
+            _ => return Ok(()),
+        };
+        let in_doubt = self.code_in_doubt.contains(&process);
+        for child in 0..self.processes_made() {
+            let state = self.processes.read(usize::from(child));
+            if child == process || state.tgid == 0 || state.code_of != u32::from(process) {
+                continue;
+            }
+            self.write_mappings(child, &before)?;
+            self.processes
+                .update(usize::from(child), |state| state.code_of = u32::from(child));
+            self.code.insert(child, before.clone());
+            if in_doubt {
+                self.code_in_doubt.insert(child);
+            }
+            if !self.places.entered.contains(&child) {
+                self.parted.insert(child);
+            }
+        }
+        Ok(())
     }
 
     /// The half of the table that is not in use is written, then the halves are swapped.
@@ -191,7 +222,13 @@ impl Session {
                 .map_mut("BRIDGES")
                 .context("BPF map BRIDGES is missing")?,
         )?;
-        for (address, bridge) in bridges {
+        let place = usize::from(process);
+        let owner = self.processes.read(place).bridges_of;
+        let inherited = match bridges.is_empty() || owner == u32::from(process) {
+            true => Vec::new(),
+            false => bridges_in(&map, owner)?,
+        };
+        for (address, bridge) in inherited.iter().chain(bridges) {
             let key = BridgeKey {
                 address: *address,
                 process: u32::from(process),
@@ -199,7 +236,7 @@ impl Session {
             };
             map.insert(key, *bridge, 0)
                 .context("too many calls inside operator new")?;
-            self.processes.update(usize::from(process), |state| {
+            self.processes.update(place, |state| {
                 state.bridges_end = state.bridges_end.max(address + 1);
                 state.bridges_start = match state.bridges_start {
                     0 => *address,
@@ -207,8 +244,27 @@ impl Session {
                 };
             });
         }
+        if !bridges.is_empty() {
+            self.processes
+                .update(place, |state| state.bridges_of = u32::from(process));
+        }
         Ok(())
     }
+}
+
+/// The bridges of a process.
+fn bridges_in(
+    map: &BpfHashMap<&mut MapData, BridgeKey, Bridge>,
+    process: u32,
+) -> anyhow::Result<Vec<(u64, Bridge)>> {
+    let all = map.iter().filter(|entry| {
+        let of_process = |(key, _): &(BridgeKey, Bridge)| key.process == process;
+        entry.as_ref().map_or(true, of_process)
+    });
+    let found = all.map(|entry| entry.map(|(key, bridge)| (key.address, bridge)));
+    found
+        .collect::<Result<_, _>>()
+        .context("failed to read the bridges of a parent")
 }
 
 /// Code of a process that the stack walk tells apart.

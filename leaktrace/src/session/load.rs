@@ -144,6 +144,7 @@ impl Session {
             tables: unwind_tables(&ebpf)?,
             builder,
             code_changed: HashSet::new(),
+            parted: HashSet::new(),
             events_taken_at: std::time::Instant::now(),
             removals_seen: HashMap::new(),
             code_in_doubt: HashSet::new(),

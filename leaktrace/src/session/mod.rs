@@ -114,6 +114,9 @@ pub struct Session {
     builder: Option<Builder>,
     /// Processes that have told of new code.
     code_changed: HashSet<u16>,
+    /// Children that nobody has asked for yet, and whose tables are their own by now
+    /// ([`Session::leave_code_to_children`]).
+    parted: HashSet<u16>,
     /// When events were taken last.
     events_taken_at: Instant,
     /// By process: how often code had been removed before its mappings were read last.

@@ -103,6 +103,7 @@ impl Session {
                 present: place,
                 probes_of: place,
                 code_of: place,
+                bridges_of: place,
                 parent: place,
                 serial,
                 ..ProcessState::default()
@@ -128,6 +129,7 @@ impl Session {
         mappings: &Mappings,
     ) -> anyhow::Result<()> {
         let program = program.unwrap_or(0..0);
+        self.leave_code_to_children(process, mappings)?;
         self.write_mappings(process, mappings)?;
         self.processes.update(usize::from(process), |state| {
             state.program_start = program.start;
@@ -136,6 +138,12 @@ impl Session {
         });
         self.mappings_written(process, mappings);
         Ok(())
+    }
+
+    /// Places of the table that were in use at any time: all below this.
+    pub(super) fn processes_made(&self) -> u16 {
+        let made = self.control.read(0).next_process as usize;
+        u16::try_from(made.min(self.processes.len())).unwrap_or(u16::MAX)
     }
 
     /// Serial of the latest entry.
@@ -148,9 +156,7 @@ impl Session {
     pub fn new_processes(&mut self) -> Vec<NewProcess> {
         // Before the table is read: what comes meanwhile is found next time.
         let age = self.inherited.as_mut().map(Inherited::look);
-        let handed_out = (self.control.read(0).next_process as usize).min(self.processes.len());
-        let mut new: Vec<(u16, ProcessState)> = (0u16..)
-            .take(handed_out)
+        let mut new: Vec<(u16, ProcessState)> = (0..self.processes_made())
             .filter(|place| !self.places.entered.contains(place))
             .map(|place| (place, self.processes.read(usize::from(place))))
             .filter(|(_, state)| state.tgid != 0)
@@ -160,7 +166,8 @@ impl Session {
         for (index, state) in new {
             let parent = state.parent as u16;
             let before = self.processes.read(usize::from(parent));
-            let origin = match (before.tgid == state.tgid, state.code_of == u32::from(index)) {
+            let has_own_code = state.code_of == u32::from(index) && !self.parted.remove(&index);
+            let origin = match (before.tgid == state.tgid, has_own_code) {
                 (true, _) => ProcessOrigin::Exec(parent),
                 (false, true) => ProcessOrigin::ForkAndExec(parent),
                 (false, false) => ProcessOrigin::Fork(parent),

@@ -177,7 +177,13 @@ impl Session {
             for place in &self.places.entered {
                 if !free.contains(place) {
                     let state = &states[usize::from(*place)];
-                    let users = [state.first, state.present, state.probes_of, state.code_of];
+                    let users = [
+                        state.first,
+                        state.present,
+                        state.probes_of,
+                        state.code_of,
+                        state.bridges_of,
+                    ];
                     free.retain(|known| !users.contains(&u32::from(*known)));
                 }
             }

@@ -43,7 +43,7 @@ impl Traced {
         }
         traced.free_code.clone_from(&self.free_code);
         // What its parent has loaded right before the fork, it has as well.
-        if session.has_new_code(self.index) {
+        if session.has_new_code(self.index) || !session.keeps_its_code(traced.index) {
             session.expect_new_code(traced.index);
         }
         traced.armed();
