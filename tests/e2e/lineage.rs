@@ -304,13 +304,14 @@ fn what_a_program_that_its_user_may_not_read_did_first_is_said_to_be_unseen() {
         assert!(begun.elapsed() < PATIENCE, "{}", report.0);
     };
     let first = next(&|report| !report.0["unseen_s"].is_null());
-    // On a busy machine the program may have been looked at before it began to allocate.
+    // On a busy machine the program may have been looked at before it began to allocate. Nothing is counted
+    // twice, by a probe that it has inherited and by one of its own.
     let seen = first.held_by("heap", "next_program_holds");
     assert!(seen.count <= NEXT.count, "{}", first.0);
     let notices = first.0["notices"].to_string();
     assert!(notices.contains("set-uid"), "{notices}");
     target.say("more");
-    let late = next(&|report| report.held_by("heap", "late_holds").count > 0);
+    let late = next(&|report| report.held_by("heap", "late_holds").count >= 6);
     assert_eq!(late.held_by("heap", "late_holds"), held(6, 66));
     target.end();
     tracer.wait();
