@@ -69,9 +69,13 @@ impl Traced {
             .or(ran.map(|exec| Unseen::own_mappings(exec.ran)));
     }
 
-    /// Whether its dynamic linker maps objects right now: what is not there may be a moment later, before
-    /// anything of the program runs.
+    /// Whether the dynamic linker of a program that was executed maps objects right now: what is not there may
+    /// be a moment later, before anything of the program runs. Of a child that was only forked nothing is told:
+    /// what another thread of its parent was loading then stays unfinished in it.
     pub(super) fn is_linking(&self, session: &Session) -> bool {
+        if session.exec(self.index).is_none() {
+            return false;
+        }
         let state = session.linker_state(self.index);
         let process = self.process.as_ref().zip(state);
         process.is_some_and(|(process, state)| process.is_linking(state))
