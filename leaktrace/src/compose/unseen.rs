@@ -36,7 +36,7 @@ impl Unseen {
         Self::because(Why::ProbesExchanged, time)
     }
 
-    /// It was executed, and the kernel has closed the probes of the program before.
+    /// It was executed, and the kernel may have closed the probes of the program before.
     pub const fn probes_closed(time: Duration) -> Self {
         Self::because(Why::ProbesClosed, time)
     }
@@ -102,9 +102,10 @@ impl Unseen {
                 "what the program mapped by system calls of its own in its first {ms:.0} ms was not seen"
             ),
             Why::ProbesClosed => format!(
-                "what the program did in its first {ms:.0} ms was not seen: it is set-uid or set-gid, has \
-                 capabilities or may not be read by its user, and the kernel takes inherited probes out at \
-                 the exec of such a program"
+                "what the program did in its first {ms:.0} ms may not have been seen: it is set-uid or \
+                 set-gid, has capabilities, may not be read by its user, or was given other rights by a \
+                 security module (SELinux, AppArmor), and the kernel takes inherited probes out at the exec \
+                 of most such programs"
             ),
             Why::NoPlace => format!(
                 "the process runs another program since {:.1} s, and nothing of that is counted: the table of \

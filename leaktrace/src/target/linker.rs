@@ -48,7 +48,10 @@ impl Process {
 
     /// Whether the process runs a program that its caller may not read, or that has given it other rights
     /// (set-uid, set-gid, capabilities): at the exec of such a program the kernel closes inherited perf
-    /// events. One that has given up rights of its own since looks the same.
+    /// events. Others look the same, of which it does not close them: one that has given up rights of its own
+    /// since, and one for which a security module has set AT_SECURE (another domain of SELinux, another profile
+    /// of AppArmor). With `fs.suid_dumpable` 1 it does not close them at a set-uid program either. One that may
+    /// not be read, and has made itself dumpable, is not recognised.
     pub fn is_guarded(&self) -> bool {
         let is_secure = self.auxv().and_then(|auxv| value(&auxv, AT_SECURE));
         // What a guarded process maps is root's to read, and its directory its own.

@@ -1,5 +1,5 @@
-//! What of a program that was executed is not counted from its start on: the kernel closes inherited probes
-//! at the exec of a program that it guards, and system calls are counted later. Attaches nothing.
+//! What of a program that was executed may not be counted from its start on: the kernel closes inherited
+//! probes at the exec of a program that it guards, and system calls are counted later. Attaches nothing.
 
 use crate::compose::Unseen;
 use crate::run::own_mappings::OwnMappings;
@@ -12,7 +12,7 @@ pub(in crate::run) enum AtExec {
     /// They are in place, or there was no exec, or probes are not inherited.
     #[default]
     Kept,
-    /// The kernel has closed them.
+    /// The kernel has closed them for all that is known: nothing shows that they are in place.
     Closed,
     /// The program was gone when it was looked at.
     Unknown,
