@@ -107,7 +107,11 @@ impl PerfMapFile {
             ));
         }
         if self.begun_at.is_some_and(|begun| is_before(&stat, begun)) {
-            return Err("it was written before the process began to run this program".to_owned());
+            return Err(
+                "it seems to have been written before the process began to run this program, by the \
+                 clock of files, which may have been set since"
+                    .to_owned(),
+            );
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or(0);
         if size_bytes > MAX_BYTES {
