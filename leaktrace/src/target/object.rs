@@ -201,7 +201,8 @@ impl Object {
 
     /// The functions with these names that the object defines, from .dynsym, .symtab and the .symtab
     /// of its debug file or of what it carries packed. Who asks for some of the names that were asked
-    /// for before is answered from memory.
+    /// for before is answered from memory. Where there are too many for any honest object, the first ones, and
+    /// that is said on standard error.
     ///
     /// # Errors
     ///
@@ -222,6 +223,13 @@ impl Object {
         let debug = debug.map(|debug| &*debug.file);
         let functions = symbols::functions(&self.file, debug, names)
             .map_err(|reason| self.malformed(reason))?;
+        if functions.len() == symbols::MAX_FUNCTIONS {
+            log::warn!(
+                "{} defines {} functions or more of a few names: calls of the others are not counted",
+                self.path.display(),
+                symbols::MAX_FUNCTIONS,
+            );
+        }
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         looked_up.push((names, functions.clone()));
         Ok(functions)

@@ -15,8 +15,9 @@ use super::Mapping;
 use super::elf::{Elf, Section as Header, pieces};
 use super::wanted::Wanted;
 
-/// More functions than any object has of the names that are looked for: each would get a probe.
-const MAX_FUNCTIONS: usize = 4096;
+/// As many functions of the names that are looked for as no object has: each gets a probe. Of more, the first
+/// ones are taken.
+pub(super) const MAX_FUNCTIONS: usize = 4096;
 
 type Symbol = elf::Sym64<object::Endianness>;
 
@@ -154,7 +155,7 @@ pub(super) fn section(file: &File, name: &str) -> Result<Option<(u64, Vec<u8>)>,
 /// several addresses (symbol versions) is taken at each. A name that begins with `*` stands for all
 /// that end with the rest. An IFUNC is none of them: its address is
 /// that of the code that chooses a function. What the debug file has is left out when that file
-/// is broken.
+/// is broken. There are no more than [`MAX_FUNCTIONS`].
 pub(super) fn functions(
     file: &File,
     debug: Option<&File>,
@@ -204,13 +205,11 @@ fn add_functions(
         let link = SectionIndex(table.sh_link.get(elf.endian) as usize);
         let strings = sections.section(link).map_err(|error| error.to_string())?;
         for function in functions_of((file, elf), (table, strings), wanted, segments)? {
+            if found.len() == MAX_FUNCTIONS {
+                return Ok(());
+            }
             if known.insert((function.svma, function.name.clone())) {
                 found.push(function);
-            }
-            if found.len() > MAX_FUNCTIONS {
-                let reason =
-                    format!("it defines more than {MAX_FUNCTIONS} functions of a few names");
-                return Err(reason);
             }
         }
     }

@@ -106,12 +106,25 @@ fn object_of_one_name(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_object_with_hundreds_of_thousands_of_one_name_is_refused_at_once() {
+fn of_hundreds_of_thousands_of_one_name_the_first_ones_are_taken() {
     let few = functions(&file_of(&object_of_one_name(3)), None, &["malloc"]).unwrap();
     assert_eq!(few.len(), 3);
     let file = file_of(&object_of_one_name(300_000));
-    let reason = functions(&file, None, &["malloc"]).unwrap_err();
-    assert!(reason.contains("more than 4096 functions"), "{reason}");
+    let many = functions(&file, None, &["malloc"]).unwrap();
+    assert_eq!(many.len(), MAX_FUNCTIONS);
+    assert_eq!(many[..3], few);
+    let last = many.last().map(|function| function.svma);
+    assert_eq!(last, Some(few[0].svma + MAX_FUNCTIONS as u64 - 1));
+}
+
+#[test]
+fn what_a_debug_file_adds_ends_at_the_same_number() {
+    let (file, debug) = (
+        object_of_one_name(MAX_FUNCTIONS - 1),
+        object_of_one_name(5000),
+    );
+    let found = functions(&file_of(&file), Some(&file_of(&debug)), &["malloc"]).unwrap();
+    assert_eq!(found.len(), MAX_FUNCTIONS);
 }
 
 #[test]
