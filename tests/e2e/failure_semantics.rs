@@ -1,8 +1,11 @@
-//! Allocations that fail, that are never returned from, and that belong to another process.
+//! Allocations that fail, that are never returned from, and that belong to another process; allocators that
+//! the kernel will not have probed.
+
+use std::time::Instant;
 
 use leaktrace_tests::{
-    Frame, Program, Site, Traced, assert_nothing_lost, assert_sites_are_true,
-    assert_totals_are_true, path_text, trace, trace_with,
+    Frame, PATIENCE, Program, Site, Target, Traced, Tracer, assert_nothing_lost,
+    assert_sites_are_true, assert_totals_are_true, path_text, trace, trace_with,
 };
 
 #[test]
@@ -74,4 +77,29 @@ fn what_a_handler_maps_that_interrupts_mmap_is_counted() {
     // The others were interrupted before they had begun, or behind their end.
     let abandoned = report.loss("call_abandoned");
     assert!(abandoned > 0 && abandoned <= truth.number("interrupted"));
+}
+
+/// Nothing else is left out of the reports for it.
+#[test]
+fn a_late_allocator_of_which_every_probe_is_refused_is_said_in_the_reports() {
+    let program = Program::c("refused_library.c");
+    let flags = ["-DLIBRARY", "-shared", "-fPIC"];
+    let path = program.clone().with(&flags).path();
+    let mut target = Target::start(&program, &[path_text(&path)]);
+    let mut tracer = Tracer::attach(target.pid(), &["--interval", "200ms"]);
+    let truth = target.work();
+    let begun = Instant::now();
+    let report = loop {
+        let report = tracer.next_report();
+        if report.0["notices"].to_string().contains("is not counted: ") {
+            break report;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", report.0);
+    };
+    let notices = report.0["notices"].to_string();
+    assert!(notices.contains("je_malloc"), "{notices}");
+    assert!(notices.contains("je_free"), "{notices}");
+    assert_sites_are_true(&report, &truth);
+    let session = tracer.stop();
+    assert!(session.errors.contains("refused"), "{}", session.errors);
 }

@@ -8,14 +8,29 @@ use leaktrace_common::call::Call;
 use crate::probes::{Group, Point, ProbePlan, Unprobed};
 use crate::session::AttachError;
 
-/// Attaches the groups of a plan in their order. A function of which one probe is refused gets no
-/// more of them, and moves to those that are not probed; the others of its link are tried one by
-/// one.
+/// Attaches a plan, as far as the kernel lets it, and adds to what is known what has become of it: also
+/// when everything was refused, so that reports tell of it. Adds nothing when the process has exited.
 ///
 /// # Errors
 ///
 /// When the process has exited, or everything was refused.
-pub(super) fn attach_plan(
+pub(super) fn attach_more(
+    known: &mut ProbePlan,
+    mut plan: ProbePlan,
+    attach: impl FnMut(&Group, &[Point]) -> Result<(), AttachError>,
+) -> Result<(), AttachError> {
+    let attached = attach_plan(&mut plan, attach);
+    if !matches!(attached, Err(AttachError::ProcessExited)) {
+        known.probes.extend(plan.probes);
+        known.unprobed.extend(plan.unprobed);
+    }
+    attached
+}
+
+/// Attaches the groups of a plan in their order. A function of which one probe is refused gets no
+/// more of them, and moves to those that are not probed; the others of its link are tried one by
+/// one.
+fn attach_plan(
     plan: &mut ProbePlan,
     mut attach: impl FnMut(&Group, &[Point]) -> Result<(), AttachError>,
 ) -> Result<(), AttachError> {
@@ -29,9 +44,6 @@ pub(super) fn attach_plan(
             .copied()
             .collect();
         attached |= attach_points(&points, &mut refused, &mut |points| attach(&group, points))?;
-    }
-    if let Some(reason) = refused.values().next().filter(|_| !attached) {
-        return Err(AttachError::Refused(reason.clone()));
     }
     let unprobed: Vec<Unprobed> = plan
         .functions()
@@ -48,7 +60,10 @@ pub(super) fn attach_plan(
     plan.unprobed.extend(unprobed);
     plan.probes
         .retain(|probe| !refused.contains_key(&probe.call.function));
-    Ok(())
+    match refused.into_values().next() {
+        Some(reason) if !attached => Err(AttachError::Refused(reason)),
+        _ => Ok(()),
+    }
 }
 
 /// Attaches as many of these points as the kernel takes; whether it took any.

@@ -74,3 +74,38 @@ fn a_kernel_that_refuses_everything_is_an_error() {
     let gone = attach_plan(&mut a_plan(), |_, _| Err(AttachError::ProcessExited));
     assert!(matches!(gone, Err(AttachError::ProcessExited)));
 }
+
+#[test]
+fn what_is_refused_of_a_late_object_is_known_though_it_be_everything() {
+    let mut known = a_plan();
+    let before = known.clone();
+    let late = attach_more(&mut known, a_plan(), |_, _| {
+        Err(AttachError::Refused("too many open files".to_owned()))
+    });
+    assert!(matches!(late, Err(AttachError::Refused(_))));
+    assert_eq!(known.probes, before.probes);
+    let refused: Vec<_> = known.unprobed.iter().map(|lost| lost.function).collect();
+    assert_eq!(refused, ["malloc", "calloc", "valloc", "free"]);
+    for lost in &known.unprobed {
+        assert!(lost.refused_by_kernel);
+        assert!(lost.reason.contains("too many open files"));
+    }
+}
+
+#[test]
+fn what_is_attached_of_a_late_object_joins_what_is_known() {
+    let mut known = a_plan();
+    let valloc = 48;
+    assert!(attach_more(&mut known, a_plan(), refuse(valloc)).is_ok());
+    assert_eq!(known.functions().count(), 4 + 3);
+    assert_eq!(known.unprobed.len(), 1);
+}
+
+#[test]
+fn of_a_process_that_has_exited_nothing_is_added() {
+    let mut known = a_plan();
+    let before = known.clone();
+    let gone = attach_more(&mut known, a_plan(), |_, _| Err(AttachError::ProcessExited));
+    assert!(matches!(gone, Err(AttachError::ProcessExited)));
+    assert_eq!(known, before);
+}

@@ -3,7 +3,7 @@
 
 use leaktrace_common::call::Call;
 
-use super::attaching::attach_plan;
+use super::attaching::attach_more;
 use super::objects::bridges_of;
 use super::traced::Traced;
 use crate::allocators::{self, Detection};
@@ -111,11 +111,11 @@ impl Traced {
             first_function: numbers.max().unwrap_or(0),
         };
         let objects = &self.objects;
-        let mut plan = plan(index, detection, options, |object, offset, length| {
+        let plan = plan(index, detection, options, |object, offset, length| {
             let object = objects.get(object)?;
             object.code(offset, length).ok()
         });
-        attach_plan(&mut plan, |group, points| {
+        attach_more(&mut self.plan, plan, |group, points| {
             let Some(object) = objects.get(group.object) else {
                 return Ok(());
             };
@@ -136,8 +136,6 @@ impl Traced {
         self.free_code.add(detection, &self.objects);
         let now = self.code_seen.latest().unwrap_or(&self.mappings);
         self.free_code.place(now);
-        self.plan.probes.extend(plan.probes);
-        self.plan.unprobed.extend(plan.unprobed);
         Ok(())
     }
 
