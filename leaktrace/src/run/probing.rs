@@ -4,6 +4,7 @@
 use leaktrace_common::call::Call;
 
 use super::attaching::attach_more;
+use super::descriptors::Reserve;
 use super::objects::bridges_of;
 use super::traced::Traced;
 use crate::allocators::{self, Detection};
@@ -44,6 +45,7 @@ impl Traced {
         if first_new == self.objects.len() {
             return Ok(());
         }
+        let _reserve = Reserve::begin();
         if !session.walks_by_eh_frame() {
             let bridges: Vec<_> = self.objects[first_new..]
                 .iter()
