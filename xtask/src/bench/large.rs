@@ -22,7 +22,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reports after which every table is in place.
-const LAST_REPORT: usize = 8;
+const LAST_REPORT: usize = 16;
 
 /// What one attach has come to.
 struct Attached {
@@ -58,7 +58,7 @@ pub(super) fn measure(options: &Attach) -> Result<()> {
         "to first report",
         &reported,
         "ms",
-        "reports every 500 ms, of which the first is counted from armed on",
+        "reports every 250 ms, of which the first is counted from armed on",
     );
     say(&format!(
         "  unwind tables: {:.1} MiB of kernel memory, {:.1}% of the code",
@@ -114,7 +114,7 @@ fn attach(compiler: &Running) -> Result<Attached> {
     let begun = Instant::now();
     let mut leaktrace = Running::start(
         Command::new(workspace::leaktrace())
-            .args(["-p", &compiler.pid().to_string(), "-q", "-i", "500ms"])
+            .args(["-p", &compiler.pid().to_string(), "-q", "-i", "250ms"])
             .args(["--format", "json"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped()),
