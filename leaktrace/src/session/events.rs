@@ -143,14 +143,11 @@ impl Session {
     }
 }
 
-/// Whether a call may have mapped code of a file.
+/// Whether a call may have mapped a file, with code that can run now or later.
 fn may_bring_file(event: &Event) -> bool {
-    let protection = event.old_size_bytes;
     let is_mapped = event.kind == EventKind::Mapped as u32;
     event.kind == EventKind::Remapped as u32
-        || is_mapped
-            && protection & libc::PROT_EXEC as u64 != 0
-            && event.flags & libc::MAP_ANONYMOUS as u64 == 0
+        || is_mapped && event.flags & libc::MAP_ANONYMOUS as u64 == 0
 }
 
 fn decode(bytes: &[u8]) -> Option<Event> {
