@@ -86,6 +86,8 @@ impl Session {
             self.processes
                 .update(usize::from(child), |state| state.code_of = u32::from(child));
             self.code.insert(child, before.clone());
+            // One that was forked after the change has what came with it.
+            self.code_changed.insert(child);
             if in_doubt {
                 self.code_in_doubt.insert(child);
             }
