@@ -177,14 +177,13 @@ impl Session {
             for place in &self.places.entered {
                 if !free.contains(place) {
                     let state = &states[usize::from(*place)];
-                    let users = [
-                        state.first,
-                        state.present,
-                        state.probes_of,
-                        state.code_of,
-                        state.bridges_of,
-                    ];
-                    free.retain(|known| !users.contains(&u32::from(*known)));
+                    let users = [state.first, state.present, state.probes_of, state.code_of];
+                    // Nobody looks for bridges where there are none.
+                    let bridges_of = (state.bridges_end != 0).then_some(state.bridges_of);
+                    free.retain(|known| {
+                        let known = u32::from(*known);
+                        !users.contains(&known) && bridges_of != Some(known)
+                    });
                 }
             }
             if free.len() == before {
