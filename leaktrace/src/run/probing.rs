@@ -51,7 +51,9 @@ impl Traced {
                 .iter()
                 .flat_map(|object| bridges_of(object, &self.mappings))
                 .collect();
-            session.add_bridges(self.index, &bridges)?;
+            if let Err(error) = session.add_bridges(self.index, &bridges) {
+                log::warn!("stacks of process {} can miss a frame: {error:#}", self.pid);
+            }
         }
         let mut attached = Ok(());
         if let Ok(mut detection) = allocators::find(&self.objects, &self.specs) {
