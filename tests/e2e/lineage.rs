@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use leaktrace_tests::{
     Held, PATIENCE, Program, Report, Session, Target, Tracer, leaktrace_of_commands, preload,
+    root_of_targets,
 };
 use rustix::process::Signal;
 
@@ -284,13 +285,15 @@ fn what_a_program_with_another_allocator_did_first_is_said_to_be_unseen() {
 /// The kernel closes perf events at such an exec that the process has from its parent.
 #[test]
 fn what_a_program_that_its_user_may_not_read_did_first_is_said_to_be_unseen() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let root = root_of_targets();
+    let directory = tempfile::tempdir_in(root.join("tmp")).expect("a directory");
     let guarded = directory.path().join("guarded");
     std::fs::copy(program().path(), &guarded).expect("a copy");
     for (path, mode) in [(directory.path(), 0o755), (&guarded, 0o711)] {
         std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("permissions");
     }
-    let guarded = guarded.display().to_string();
+    let inside = guarded.strip_prefix(&root).expect("a path in the root");
+    let guarded = format!("/{}", inside.display());
     let mut target = Target::start(&program(), &["fork-guarded", &guarded]);
     let options = ["--follow-forks", "--interval", "200ms"];
     let mut tracer = Tracer::attach(target.pid(), &options);

@@ -31,7 +31,7 @@ mod truth;
 use std::time::Duration;
 
 pub use compile::{Program, traced_programs};
-pub use environment::preload;
+pub use environment::{preload, root_of_targets};
 pub use files::{copy, path_text, read, run_tool, scratch};
 pub use memory_group::MemoryGroup;
 pub use procfs::{code_at, cpu_time, kernel_is_at_least, peak_resident_bytes};
