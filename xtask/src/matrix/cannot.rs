@@ -150,13 +150,19 @@ pub(super) const ALL: &[Cannot] = &[
         PRELOADED,
         "commands",
         OF_THIS_MACHINE,
-        &["signals_go_to_the_command_and_its_end_ends_the_session"],
+        &[
+            "few_open_files_are_the_commands_limit_and_not_leaktraces",
+            "signals_go_to_the_command_and_its_end_ends_the_session",
+        ],
     ),
     cannot(
         MUSL,
         "commands",
         OF_THIS_MACHINE,
-        &["signals_go_to_the_command_and_its_end_ends_the_session"],
+        &[
+            "few_open_files_are_the_commands_limit_and_not_leaktraces",
+            "signals_go_to_the_command_and_its_end_ends_the_session",
+        ],
     ),
     cannot(
         ROOT,
