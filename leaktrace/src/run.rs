@@ -121,7 +121,7 @@ async fn run(args: &TraceArgs) -> anyhow::Result<Outcome> {
     let armed = Instant::now();
     session.arm();
     for target in &mut targets {
-        target.armed();
+        target.armed(Duration::ZERO);
         target.probes_settled(&session);
         target.follow_mappings(&mut session, &mut naming, false);
     }

@@ -26,11 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Traced {
     /// A child that shared this process's memory until it ran a program of its own.
-    pub(super) fn spawned(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.child(child, begun);
+    pub(super) fn spawned(&self, child: NewProcess, noticed: Duration) -> Self {
+        let mut traced = self.child(child, noticed);
         traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
-        traced.armed();
+        traced.armed(noticed);
         traced
     }
 
@@ -38,21 +38,21 @@ impl Traced {
     /// known of that program is left. If the child runs another program by now, its probes may have gone
     /// with the thread that made it, which the exec has ended (the kernel swaps the perf events of
     /// threads and their children; seen on 6.18): so what was counted before is not relied on.
-    pub(super) fn left_behind(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.spawned(child, begun);
+    pub(super) fn left_behind(&self, child: NewProcess, noticed: Duration) -> Self {
+        let mut traced = self.spawned(child, noticed);
         traced.allocators_before.clear();
         traced
     }
 
     /// The same process with the program that it runs now.
-    pub(super) fn executed(&self, next: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.next_program(begun);
+    pub(super) fn executed(&self, next: NewProcess, noticed: Duration) -> Self {
+        let mut traced = self.next_program(noticed.saturating_sub(next.ran));
         traced.index = next.index;
         traced.unseen = next.exposed.map(Unseen::probes_exchanged);
         traced.former.push(self.index);
         traced.allocators_before = self.allocators_in_place();
         traced.waiting_since = Some(Instant::now());
-        traced.armed();
+        traced.armed(noticed);
         traced
     }
 
@@ -67,8 +67,8 @@ impl Traced {
     }
 
     /// What every child of this process begins with.
-    fn child(&self, child: NewProcess, begun: Duration) -> Self {
-        let mut traced = self.relative(child.tgid, begun);
+    fn child(&self, child: NewProcess, noticed: Duration) -> Self {
+        let mut traced = self.relative(child.tgid, noticed.saturating_sub(child.ran));
         traced.index = child.index;
         traced.unseen = child.exposed.map(Unseen::probes_exchanged);
         traced.parent = Some(self.pid);

@@ -43,7 +43,7 @@ pub(super) struct Traced {
     /// 1 for the program that it ran when the session began (or that its parent ran), one more
     /// after each exec.
     pub(super) epoch: u32,
-    /// Session time at which it was counted first: not zero for children and after an exec.
+    /// Session time at which it began: not zero for children and after an exec.
     pub(super) begun: Duration,
     pub(super) objects: Vec<Object>,
     /// Files with code that could not be opened, of which the session does not know yet.
@@ -248,12 +248,13 @@ impl Traced {
         Some(first.start..end)
     }
 
-    /// Notes where the process stands when counting begins.
-    pub(super) fn armed(&mut self) {
+    /// Notes where the process stands when counting begins, or at the time of the session at which it is
+    /// noticed: on a busy machine that can be later.
+    pub(super) fn armed(&mut self, noticed: Duration) {
         self.rss_at_start_bytes = self.rss_bytes();
         self.tracker = Tracker::since(self.begun);
         if let Some(memory) = self.process.as_ref().and_then(MemoryUse::of) {
-            self.observe_memory(self.begun, memory);
+            self.observe_memory(noticed, memory);
         }
         self.begin_footprint();
     }

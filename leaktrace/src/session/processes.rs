@@ -14,7 +14,7 @@ use leaktrace_common::stack::{Source, StackEnd, site_without_stack};
 use super::inherited::{Inherited, Relative};
 use super::{Session, monotonic_ns};
 use crate::snapshot::Stack;
-use crate::target::Mappings;
+use crate::target::{Mappings, started_at};
 
 /// How a traced process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct NewProcess {
     pub serial: u32,
     /// For how long it has been there, at most.
     pub age: Duration,
+    /// For how long it has run, to a tick of the kernel; zero of a fork that has ended by now.
+    pub ran: Duration,
     /// When its probes may have gone with those of another process until now: how long at most.
     pub exposed: Option<Duration>,
 }
@@ -190,6 +192,7 @@ impl Session {
                 origin,
                 serial: state.serial,
                 age: age.unwrap_or_default(),
+                ran: ran(&state),
                 exposed: age.filter(|_| is_exposed),
             });
         }
@@ -291,6 +294,15 @@ pub(super) fn in_initial_pid_namespace() -> bool {
     // PROC_PID_INIT_INO of the kernel's linux/proc_ns.h.
     std::fs::read_link("/proc/self/ns/pid")
         .is_ok_and(|namespace| namespace == Path::new("pid:[4026531836]"))
+}
+
+/// For how long a program has run that was executed under trace, or a process that was forked.
+fn ran(state: &ProcessState) -> Duration {
+    if state.executed_at_ns != 0 {
+        return Duration::from_nanos(monotonic_ns().saturating_sub(state.executed_at_ns));
+    }
+    let ran = started_at(state.tgid).and_then(|at| SystemTime::now().duration_since(at).ok());
+    ran.unwrap_or_default()
 }
 
 fn no_stack(site: u32, source: Source) -> Stack {

@@ -27,7 +27,7 @@ pub use links::{Door, Links};
 pub use mapping::{FileId, Mapping, Mappings};
 pub use object::{Object, ObjectError};
 pub use perf_map::{PerfMapFile, PerfMapNews};
-pub use process::{Process, TargetError};
+pub use process::{Process, TargetError, started_at};
 pub use root::{LastLink, Root, RootError};
 pub use runtime::Runtime;
 pub use smaps::{Area, AreaKind};

@@ -252,19 +252,9 @@ impl Process {
             .filter(|start| *start != 0)
     }
 
-    /// When the process was made, by the clock of files; to a tick of the kernel before. Absent when
-    /// it has ended.
+    /// When the process was made, as [`started_at`] says it.
     pub fn started_at(&self) -> Option<SystemTime> {
-        // Field 22 of proc_pid_stat(5), in ticks since the machine was started.
-        let stat = read(self.pid, "stat").ok()?;
-        let (_, fields) = stat.rsplit_once(')')?;
-        let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-        let started = Duration::from_millis(
-            ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
-        );
-        let now = clock_gettime(ClockId::Boottime);
-        let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
-        SystemTime::now().checked_sub(now.saturating_sub(started))
+        started_at(self.pid)
     }
 
     /// The number behind `Seccomp:`: 0 when no filter is in force.
@@ -406,6 +396,21 @@ fn is_32_bit(pid: u32) -> Result<bool, TargetError> {
     Ok(complete
         && header.starts_with(b"\x7fELF")
         && (header[4] != 2 || header[18..] != ELF_MACHINE.to_le_bytes()))
+}
+
+/// When a process was made, by the clock of files; to a tick of the kernel before. Absent when
+/// it has ended.
+pub fn started_at(pid: u32) -> Option<SystemTime> {
+    // Field 22 of proc_pid_stat(5), in ticks since the machine was started.
+    let stat = read(pid, "stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let started = Duration::from_millis(
+        ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1),
+    );
+    let now = clock_gettime(ClockId::Boottime);
+    let now = Duration::new(now.tv_sec.try_into().ok()?, now.tv_nsec.try_into().ok()?);
+    SystemTime::now().checked_sub(now.saturating_sub(started))
 }
 
 #[cfg(test)]

@@ -12,15 +12,15 @@ use crate::session::{NewProcess, Session};
 use crate::target::FileId;
 
 impl Traced {
-    /// A child that was forked from this process at this time of the session. It has its parent's code,
+    /// A child that was forked from this process, and noticed at this time of the session. It has its parent's code,
     /// and its probes, as far as these were in place at the fork: others are its own to look for.
     pub(in crate::run) fn forked(
         &mut self,
         child: NewProcess,
-        begun: Duration,
+        noticed: Duration,
         session: &mut Session,
     ) -> Self {
-        let mut traced = self.child(child, begun);
+        let mut traced = self.child(child, noticed);
         traced.epoch = self.epoch;
         traced.objects.clone_from(&self.objects);
         traced.own_mappings = self.own_mappings;
@@ -46,7 +46,7 @@ impl Traced {
         if session.has_new_code(self.index) || !session.keeps_its_code(traced.index) {
             session.expect_new_code(traced.index);
         }
-        traced.armed();
+        traced.armed(noticed);
         traced
     }
 
